@@ -1,0 +1,45 @@
+# Every target works on a machine that has only Python >= 3.11, make and the package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install serve test check format docs bench wheel-test clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[dev]" --constraint constraints.txt
+	touch $@
+
+serve: install
+	$(BIN)/hexgrid serve
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/build_docs.py --check
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: install
+	$(BIN)/python scripts/build_docs.py
+
+# Measurements, not tests: minutes, and figures that depend on the machine.
+bench: install
+	$(BIN)/python benchmarks/throughput.py
+
+# Build the wheel, install it without the sources beside it, run the tests against it.
+wheel-test: install
+	PYTHON=$(PYTHON) scripts/test_wheel.sh
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,5 @@
+"""`python -m hexgrid` is the command `hexgrid`."""
+
+from hexgrid.cli import main
+
+main()
