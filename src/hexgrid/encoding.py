@@ -1,0 +1,62 @@
+"""Vectors as bytes: the dtypes and byte orders of the wire. Used by both ends."""
+
+import binascii
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from hexgrid.wire import EmbedDtype, Endianness
+
+Vectors = NDArray[np.float32]
+
+_DTYPES: dict[EmbedDtype, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "fp8_e4m3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "fp8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+}
+
+
+def itemsize(dtype: EmbedDtype) -> int:
+    """Bytes of one number."""
+    return _DTYPES[dtype].itemsize
+
+
+def to_bytes(vectors: Vectors, dtype: EmbedDtype, endianness: Endianness) -> bytes:
+    """`vectors`, any shape, as raw numbers one after another, rounded to nearest even."""
+    # A raw hidden state can lie past the range of a narrow type; it then becomes infinity or NaN there.
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = np.ascontiguousarray(vectors, dtype=_DTYPES[dtype])
+    return _in_order(numbers, endianness).tobytes()
+
+
+def to_base64(vector: Vectors, dtype: EmbedDtype, endianness: Endianness) -> str:
+    """`to_bytes` as base64 text."""
+    return binascii.b2a_base64(to_bytes(vector, dtype, endianness), newline=False).decode("ascii")
+
+
+def from_bytes(
+    data: bytes, dtype: EmbedDtype = "float32", endianness: Endianness = "native"
+) -> Vectors:
+    """The inverse of `to_bytes`, as one flat float32 vector."""
+    numbers = np.frombuffer(data, dtype=_DTYPES[dtype])
+    return _in_order(numbers, endianness).astype(np.float32)
+
+
+def from_base64(
+    text: str, dtype: EmbedDtype = "float32", endianness: Endianness = "native"
+) -> Vectors:
+    """The inverse of `to_base64`."""
+    return from_bytes(binascii.a2b_base64(text), dtype, endianness)
+
+
+def _in_order(numbers: NDArray[Any], endianness: Endianness) -> NDArray[Any]:
+    """The same numbers with their bytes swapped where `endianness` is not this machine's."""
+    native = "little" if np.little_endian else "big"
+    if endianness in ("native", native) or numbers.itemsize == 1:
+        return numbers
+    # Through integers of the same width: ml_dtypes types know no byte order.
+    return numbers.view(f"u{numbers.itemsize}").byteswap().view(numbers.dtype)

@@ -1,0 +1,122 @@
+"""Every error that a user of hexgrid can meet; what it is on the wire stands on its class.
+
+HexgridError                     500 InternalServerError
++-- ConfigError                  a setting is wrong: the command stops before anything is loaded
++-- CheckpointError              a checkpoint cannot be served: the command stops before the port opens
++-- RequestError                 400 BadRequestError
+|   +-- SchemaError              400 Bad Request (the body is not JSON, or a field has a wrong type)
+|   +-- UnauthorizedError        401
+|   +-- ModelNotFoundError       404
+|   +-- BodyTooLargeError        413
+|   +-- OverloadedError          429, with Retry-After
++-- EngineError                  500
+|   +-- NonFiniteError           500: the forward pass gave NaN or infinity, in float32 too
++-- EngineClosedError            503
++-- DeadlineError                504
+
+The body's shape is `{"error": {"message", "type", "param", "code"}}`, `code` being the HTTP status
+(the contract of vLLM's server, whose type names are kept).
+"""
+
+from typing import ClassVar
+
+
+class HexgridError(Exception):
+    """Base of all; `param` names the request field at fault, `index` the input within the request."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "InternalServerError"
+
+    def __init__(self, message: str, *, param: str | None = None, index: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.index = index
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Response headers that belong to the error."""
+        return {}
+
+
+class ConfigError(HexgridError):
+    """A flag, an environment variable, or two of them together, cannot be honoured."""
+
+
+class CheckpointError(HexgridError):
+    """A checkpoint is missing, incomplete, of another architecture, or asks for what hexgrid refuses."""
+
+
+class RequestError(HexgridError):
+    """The request asks for what cannot be given."""
+
+    status = 400
+    type = "BadRequestError"
+
+
+class SchemaError(RequestError):
+    """The body is not JSON of the documented form."""
+
+    type = "Bad Request"
+
+
+class UnauthorizedError(RequestError):
+    """No key, or one that is not valid."""
+
+    status = 401
+    type = "AuthenticationError"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"www-authenticate": "Bearer"}
+
+
+class ModelNotFoundError(RequestError):
+    """`model` is not served here."""
+
+    status = 404
+    type = "NotFoundError"
+
+
+class BodyTooLargeError(RequestError):
+    """The body has more bytes than the server takes."""
+
+    status = 413
+    type = "RequestEntityTooLargeError"
+
+
+class OverloadedError(RequestError):
+    """The queue is full; `retry_after` is in seconds."""
+
+    status = 429
+    type = "RateLimitError"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self.retry_after)}
+
+
+class EngineError(HexgridError):
+    """A forward pass failed for this input alone."""
+
+
+class NonFiniteError(EngineError):
+    """The model gave NaN or infinity for this input, in its own precision and again in float32."""
+
+
+class EngineClosedError(HexgridError):
+    """The engine stopped before it reached this request."""
+
+    status = 503
+    type = "ServiceUnavailableError"
+
+
+class DeadlineError(HexgridError):
+    """The request was not answered within its time limit."""
+
+    status = 504
+    type = "GatewayTimeoutError"
