@@ -1,0 +1,211 @@
+"""A directory in Hugging Face layout, opened and checked before any weight is read.
+
+Everything that can be wrong is found here, from the headers alone, and named: a missing, unused or misshapen
+tensor, pooling that is not last-token, a file that a config names and the directory lacks.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from hexgrid.errors import CheckpointError
+from hexgrid.model import config as model_config
+from hexgrid.model.config import ModelConfig
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+_FLOAT_DTYPES = ("F32", "BF16", "F16")
+# A causal language model's output layer: an embedding model has no use for it, tied or not.
+_IGNORED = "lm_head.weight"
+_PREFIX = "model."
+_MODULES = ("Transformer", "Pooling", "Normalize")
+_SHOWN = 3
+
+
+class TensorEntry(NamedTuple):
+    """Where one tensor lies, what it is called there, and what it is."""
+
+    file: Path
+    stored_name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a directory holds; `tensors` are keyed by their names without `model.`."""
+
+    directory: Path
+    config: ModelConfig
+    tensors: dict[str, TensorEntry]
+    prompts: dict[str, str]
+
+    @property
+    def tokenizer_path(self) -> Path:
+        return self.directory / "tokenizer.json"
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all weights as they are stored."""
+        width = {"F32": 4, "BF16": 2, "F16": 2}
+        return sum(width[t.dtype] * math.prod(t.shape) for t in self.tensors.values())
+
+
+def open_checkpoint(directory: Path) -> Checkpoint:
+    """Read and check everything but the weights' values.
+
+    Raises:
+        CheckpointError: anything that keeps the directory from being served, by name.
+    """
+    config = model_config.parse(read_json(directory / "config.json"))
+    _check_modules(directory)
+    if not (directory / "tokenizer.json").is_file():
+        raise CheckpointError(f"{directory} has no tokenizer.json")
+    tensors = _list_tensors(directory)
+    tensors.pop(_IGNORED, None)
+    _check_tensors(tensors, expected_shapes(config))
+    return Checkpoint(directory, config, tensors, _read_prompts(directory))
+
+
+def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor that a checkpoint of this config must hold."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "embed_tokens.weight": (config.vocab_size, hidden),
+        "norm.weight": (hidden,),
+    }
+    for index in range(config.num_hidden_layers):
+        layer = f"layers.{index}."
+        shapes |= {
+            f"{layer}input_layernorm.weight": (hidden,),
+            f"{layer}self_attn.q_proj.weight": (config.q_size, hidden),
+            f"{layer}self_attn.k_proj.weight": (config.kv_size, hidden),
+            f"{layer}self_attn.v_proj.weight": (config.kv_size, hidden),
+            f"{layer}self_attn.o_proj.weight": (hidden, config.q_size),
+            f"{layer}self_attn.q_norm.weight": (config.head_dim,),
+            f"{layer}self_attn.k_norm.weight": (config.head_dim,),
+            f"{layer}post_attention_layernorm.weight": (hidden,),
+            f"{layer}mlp.gate_proj.weight": (inner, hidden),
+            f"{layer}mlp.up_proj.weight": (inner, hidden),
+            f"{layer}mlp.down_proj.weight": (hidden, inner),
+        }
+    return shapes
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a checkpoint's file."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent} has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return data
+
+
+def _list_tensors(directory: Path) -> dict[str, TensorEntry]:
+    """Every tensor of one file or of the files that the index names."""
+    if (directory / INDEX_FILE).is_file():
+        weight_map = read_json(directory / INDEX_FILE).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{directory / INDEX_FILE} has no weight_map")
+        names = sorted({str(name) for name in weight_map.values()})
+    elif (directory / SINGLE_FILE).is_file():
+        names = [SINGLE_FILE]
+    else:
+        raise CheckpointError(
+            f"{directory} has neither {SINGLE_FILE} nor {INDEX_FILE}; other formats "
+            "(pytorch_model.bin, GGUF) are not read, because pickles run code: convert to safetensors"
+        )
+    tensors: dict[str, TensorEntry] = {}
+    for name in names:
+        if Path(name).name != name:
+            raise CheckpointError(f"{INDEX_FILE} names {name!r}, which is not a plain file name")
+        tensors |= _read_header(directory / name)
+    return tensors
+
+
+def _read_header(file: Path) -> dict[str, TensorEntry]:
+    entries = {}
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            for stored_name in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
+                tensor = opened.get_slice(stored_name)
+                entry = TensorEntry(
+                    file, stored_name, tuple(tensor.get_shape()), str(tensor.get_dtype())
+                )
+                entries[stored_name.removeprefix(_PREFIX)] = entry
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read as safetensors: {error}") from error
+    return entries
+
+
+def _check_tensors(found: dict[str, TensorEntry], expected: dict[str, tuple[int, ...]]) -> None:
+    problems = []
+    for name, shape in expected.items():
+        if name not in found:
+            problems.append(f"{name} is missing")
+        elif found[name].shape != shape:
+            problems.append(f"{name} has shape {found[name].shape}, config.json asks for {shape}")
+        elif found[name].dtype not in _FLOAT_DTYPES:
+            problems.append(
+                f"{name} is {found[name].dtype}, readable are {', '.join(_FLOAT_DTYPES)}"
+            )
+    problems += [
+        f"{found[name].stored_name} is unused (no such tensor in a Qwen3 of this config)"
+        for name in found.keys() - expected.keys()
+    ]
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise CheckpointError(
+            f"The weights do not fit config.json: {'; '.join(sorted(problems)[:_SHOWN])}{more}"
+        )
+
+
+def _check_modules(directory: Path) -> None:
+    """Refuse sentence-transformers modules that hexgrid would not compute, and other poolings."""
+    path = directory / "modules.json"
+    if not path.is_file():
+        return
+    try:
+        modules = json.loads(path.read_text(encoding="utf-8"))
+        kinds = {str(m["type"]).rpartition(".")[2]: directory / str(m["path"]) for m in modules}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error!r}") from error
+    for kind in kinds:
+        if kind not in _MODULES:
+            raise CheckpointError(
+                f"{path}: module {kind} is not supported, only {', '.join(_MODULES)}"
+            )
+    if "Pooling" in kinds:
+        _check_pooling(kinds["Pooling"] / "config.json")
+
+
+def _check_pooling(path: Path) -> None:
+    """Both styles: a flag a mode, or `pooling_mode` with the mode's name."""
+    data = read_json(path)
+    modes = {key.removeprefix("pooling_mode_") for key, on in data.items() if on is True}
+    modes.discard("include_prompt")
+    if "pooling_mode" in data:
+        modes = {str(data["pooling_mode"])}
+    if modes != {"lasttoken"}:
+        raise CheckpointError(
+            f"{path}: pooling {', '.join(sorted(modes)) or 'nothing'} is not supported; "
+            "Qwen3-Embedding pools the last token"
+        )
+
+
+def _read_prompts(directory: Path) -> dict[str, str]:
+    path = directory / "config_sentence_transformers.json"
+    if not path.is_file():
+        return {}
+    prompts = read_json(path).get("prompts") or {}
+    if not isinstance(prompts, dict):
+        raise CheckpointError(f"{path}: prompts must be an object of name to text")
+    return {str(name): str(text) for name, text in prompts.items()}

@@ -1,0 +1,145 @@
+"""Weights from the files into memory: memory-mapped, one layer at a time, fused and converted on the way.
+
+The files are mapped anew for each layer, so that pages already copied are given back: at most the weights
+themselves and one layer's share of the files are resident.
+"""
+
+import platform
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from hexgrid.config import Device, Dtype
+from hexgrid.errors import ConfigError
+from hexgrid.model.checkpoint import Checkpoint
+from hexgrid.model.config import ModelConfig
+from hexgrid.model.qwen3 import LayerWeights, Weights
+
+# From this width on (the 8B model), float16 overflows on ordinary texts ("import numpy as np" is one):
+# QwenLM/Qwen3-Embedding issues 164 and 186.
+_FLOAT16_OVERFLOWS_AT = 4096
+
+
+def pick_device(wanted: Device) -> torch.device:
+    """The device that `wanted` means on this machine.
+
+    Raises:
+        ConfigError: a device was named that is not here.
+    """
+    here = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return torch.device(next(name for name, available in here.items() if available))
+    if not here[wanted]:
+        raise ConfigError(f"--device {wanted}: this machine, or this build of torch, has none")
+    return torch.device(wanted)
+
+
+def pick_dtype(wanted: Dtype, device: torch.device, config: ModelConfig) -> torch.dtype:
+    """The precision that `wanted` means for this model on this device.
+
+    Raises:
+        ConfigError: float16 for a model that overflows in it.
+    """
+    if wanted == "auto":
+        native = device.type == "cuda" or (device.type == "cpu" and _cpu_computes_bfloat16())
+        return torch.bfloat16 if native else torch.float32
+    if wanted == "float16" and config.hidden_size >= _FLOAT16_OVERFLOWS_AT:
+        raise ConfigError(
+            f"--dtype float16 gives NaN with this model (hidden_size {config.hidden_size}): "
+            "use bfloat16 or float32"
+        )
+    dtype: torch.dtype = getattr(torch, wanted)
+    return dtype
+
+
+def load_weights(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Weights:
+    """All weights of `checkpoint` on `device` in `dtype`.
+
+    The embedding table stays in the checkpoint's own dtype where that is narrower: rows are converted
+    as they are looked up, which loses nothing and halves the table.
+    """
+    names = ["embed_tokens.weight", "norm.weight"]
+    with _Reader(checkpoint, names) as reader:
+        stored = reader.stored_dtype("embed_tokens.weight")
+        narrow = stored if stored.itemsize < dtype.itemsize else dtype
+        embedding = reader.read(["embed_tokens.weight"], device, narrow)
+        final_norm = reader.read(["norm.weight"], device, dtype)
+    layers = tuple(
+        _load_layer(checkpoint, f"layers.{index}.", device, dtype)
+        for index in range(checkpoint.config.num_hidden_layers)
+    )
+    return Weights(embedding, layers, final_norm)
+
+
+def _load_layer(
+    checkpoint: Checkpoint, prefix: str, device: torch.device, dtype: torch.dtype
+) -> LayerWeights:
+    names = [name for name in checkpoint.tensors if name.startswith(prefix)]
+    with _Reader(checkpoint, names) as reader:
+
+        def read(*parts: str) -> Tensor:
+            return reader.read([f"{prefix}{part}.weight" for part in parts], device, dtype)
+
+        return LayerWeights(
+            input_norm=read("input_layernorm"),
+            qkv=read("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+            q_norm=read("self_attn.q_norm"),
+            k_norm=read("self_attn.k_norm"),
+            output=read("self_attn.o_proj"),
+            mlp_norm=read("post_attention_layernorm"),
+            gate_up=read("mlp.gate_proj", "mlp.up_proj"),
+            down=read("mlp.down_proj"),
+        )
+
+
+class _Reader:
+    """The files of some tensors, mapped while the `with` block runs."""
+
+    def __init__(self, checkpoint: Checkpoint, names: Sequence[str]) -> None:
+        self._tensors = checkpoint.tensors
+        self._paths = {checkpoint.tensors[name].file for name in names}
+        self._files: dict[Path, Any] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        for path in self._paths:
+            self._files[path] = self._stack.enter_context(safe_open(path, framework="pt"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.clear()
+        self._stack.close()
+
+    def stored_dtype(self, name: str) -> torch.dtype:
+        return {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[
+            self._tensors[name].dtype
+        ]
+
+    def read(self, names: Sequence[str], device: torch.device, dtype: torch.dtype) -> Tensor:
+        """The named tensors one below the other, as one new tensor that owns its memory."""
+        rows = [self._tensors[name].shape[0] for name in names]
+        shape = (sum(rows), *self._tensors[names[0]].shape[1:])
+        target = torch.empty(shape, dtype=dtype, device=device)
+        for name, part in zip(names, target.split(rows), strict=True):
+            entry = self._tensors[name]
+            part.copy_(self._files[entry.file].get_tensor(entry.stored_name))
+        return target
+
+
+def _cpu_computes_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16, AMX, or ARM's BF16 extension)."""
+    if platform.machine() in ("aarch64", "arm64"):
+        # On x86 the same question is answered yes for emulation, too.
+        return torch.backends.mkldnn.is_available() and bool(
+            torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001
+        )
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001

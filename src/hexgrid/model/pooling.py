@@ -1,0 +1,28 @@
+"""From hidden states to the vectors that clients get: cut, normalise, in float32. numpy only.
+
+The engine and its caches keep full-width hidden states; this runs last, so that every `dimensions` shares
+one computation.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hexgrid.encoding import Vectors
+
+# torch.nn.functional.normalize divides by at least this; so do we, to agree with it on a zero vector.
+_SMALLEST_NORM = np.float32(1e-12)
+
+
+def finish(hidden: Vectors, *, dimensions: int | None, normalize: bool) -> Vectors:
+    """Hidden states [B, H] -> vectors [B, dimensions or H], of length 1 where `normalize`."""
+    vectors = hidden if dimensions is None else hidden[:, :dimensions]
+    if not normalize:
+        return np.ascontiguousarray(vectors)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = vectors / np.maximum(norms, _SMALLEST_NORM)
+    return unit
+
+
+def finite_rows(hidden: Vectors) -> NDArray[np.bool_]:
+    """Which rows of [B, H] hold neither NaN nor infinity: bool [B]."""
+    return np.asarray(np.isfinite(hidden).all(axis=1))

@@ -1,0 +1,171 @@
+"""The packed forward pass of Qwen3: token ids -> hidden state of each sequence's last token.
+
+Shapes: T tokens of the batch, B sequences, H hidden_size, I intermediate_size, N query heads, K key/value
+heads, D head_dim. Everything that works row by row runs on at most `rows_per_chunk` rows at a time, so a
+long input's memory is its hidden states and one layer's q, k and v, whatever its length.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hexgrid.model.attention import Attend, backend_for
+from hexgrid.model.config import ModelConfig
+from hexgrid.model.layers import RotaryEmbedding, linear, rms_norm, rotate, swiglu
+from hexgrid.model.packing import Packed
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """One decoder layer; q, k, v and gate, up are fused."""
+
+    input_norm: Tensor  # [H]
+    qkv: Tensor  # [(N + 2 K) D, H]
+    q_norm: Tensor  # [D]
+    k_norm: Tensor  # [D]
+    output: Tensor  # [H, N D]
+    mlp_norm: Tensor  # [H]
+    gate_up: Tensor  # [2 I, H]
+    down: Tensor  # [H, I]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """All of a model's weights."""
+
+    embedding: Tensor  # [V, H], in the checkpoint's dtype where that is the narrower
+    layers: tuple[LayerWeights, ...]
+    final_norm: Tensor  # [H]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What every layer of one forward pass shares."""
+
+    packed: Packed
+    attend: Attend
+    cos: Tensor  # [T, 1, D / 2]
+    sin: Tensor
+    q: Tensor  # [T, N, D], written anew by each layer, as are k and v [T, K, D]
+    k: Tensor
+    v: Tensor
+
+
+class Qwen3:
+    """A Qwen3 model; `forward` is a pure function of its input."""
+
+    def __init__(
+        self, config: ModelConfig, weights: Weights, *, max_positions: int, rows_per_chunk: int
+    ) -> None:
+        self.config = config
+        self.device = weights.final_norm.device
+        self.dtype = weights.final_norm.dtype
+        self._weights = weights
+        self._rows_per_chunk = rows_per_chunk
+        self._rotary = RotaryEmbedding(
+            config.head_dim, config.rope_theta, max_positions, self.device
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the weights."""
+        weights = self._weights
+        tensors = [weights.embedding, weights.final_norm]
+        for layer in weights.layers:
+            tensors += [getattr(layer, name) for name in LayerWeights.__slots__]
+        return sum(tensor.nbytes for tensor in tensors)
+
+    def activation_bytes(self, num_tokens: int) -> int:
+        """Memory that a pass over `num_tokens` needs beside the weights, about."""
+        config = self.config
+        whole = config.hidden_size + 2 * config.q_size + 2 * config.kv_size  # hidden, q, out, k, v
+        chunked = max(config.q_size + 2 * config.kv_size, 3 * config.intermediate_size)
+        chunk = min(num_tokens, self._rows_per_chunk)
+        return self.dtype.itemsize * (num_tokens * whole + chunk * chunked)
+
+    @torch.inference_mode()
+    def forward(self, packed: Packed, dtype: torch.dtype | None = None) -> Tensor:
+        """The final-norm hidden state of each last token, float32 [B, H], computed in `dtype`.
+
+        Without `dtype`, in the weights' own.
+        """
+        hidden = self._embed(packed.token_ids, dtype or self.dtype)  # [T, H]
+        state = self._start(packed, hidden.dtype)
+        for layer in self._weights.layers[:-1]:
+            self._project_qkv(layer, hidden, state)
+            attended = state.attend(state.q, state.k, state.v, packed.lengths, packed)
+            self._finish_rows(layer, hidden, attended)
+        last = self._last_layer(self._weights.layers[-1], hidden, state)  # [B, H]
+        return rms_norm(last, self._weights.final_norm, self.config.rms_norm_eps).float()
+
+    def _embed(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        return torch.nn.functional.embedding(token_ids, self._weights.embedding).to(dtype)
+
+    def _start(self, packed: Packed, dtype: torch.dtype) -> _Pass:
+        config, num_tokens = self.config, len(packed.token_ids)
+
+        def buffer(heads: int) -> Tensor:
+            return torch.empty(num_tokens, heads, config.head_dim, dtype=dtype, device=self.device)
+
+        cos, sin = self._rotary.at(packed.positions)
+        return _Pass(
+            packed=packed,
+            attend=backend_for(self.device, dtype),
+            cos=cos,
+            sin=sin,
+            q=buffer(config.num_attention_heads),
+            k=buffer(config.num_key_value_heads),
+            v=buffer(config.num_key_value_heads),
+        )
+
+    def _project_qkv(self, layer: LayerWeights, hidden: Tensor, state: _Pass) -> None:
+        """Fill q, k and v for all rows."""
+        config = self.config
+        sizes = (config.q_size, config.kv_size, config.kv_size)
+        for rows in self._chunks(len(hidden)):
+            normed = rms_norm(hidden[rows], layer.input_norm, config.rms_norm_eps)
+            q, k, v = linear(normed, layer.qkv).split(sizes, dim=-1)
+            cos, sin = state.cos[rows], state.sin[rows]
+            state.q[rows] = self._heads(q, layer.q_norm, cos, sin)
+            state.k[rows] = self._heads(k, layer.k_norm, cos, sin)
+            state.v[rows] = v.unflatten(-1, (-1, config.head_dim))
+
+    def _project_kv(self, layer: LayerWeights, hidden: Tensor, state: _Pass) -> None:
+        """Fill k and v for all rows, leaving q alone."""
+        config = self.config
+        for rows in self._chunks(len(hidden)):
+            normed = rms_norm(hidden[rows], layer.input_norm, config.rms_norm_eps)
+            k, v = linear(normed, layer.qkv[config.q_size :]).chunk(2, dim=-1)
+            state.k[rows] = self._heads(k, layer.k_norm, state.cos[rows], state.sin[rows])
+            state.v[rows] = v.unflatten(-1, (-1, config.head_dim))
+
+    def _heads(self, x: Tensor, norm: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """x [T, heads * D] as [T, heads, D], each head normed and then rotated."""
+        heads = x.unflatten(-1, (-1, self.config.head_dim))
+        return rotate(rms_norm(heads, norm, self.config.rms_norm_eps), cos, sin)
+
+    def _finish_rows(self, layer: LayerWeights, hidden: Tensor, attended: Tensor) -> None:
+        """Add the attention's output and then the MLP's to `hidden`, in place."""
+        for rows in self._chunks(len(hidden)):
+            chunk = hidden[rows]  # a view: += writes through
+            chunk += linear(attended[rows], layer.output)
+            normed = rms_norm(chunk, layer.mlp_norm, self.config.rms_norm_eps)
+            chunk += linear(swiglu(linear(normed, layer.gate_up)), layer.down)
+
+    def _last_layer(self, layer: LayerWeights, hidden: Tensor, state: _Pass) -> Tensor:
+        """Keys and values of all tokens, but everything else of the pooled rows alone: [B, H]."""
+        self._project_kv(layer, hidden, state)
+        packed, config = state.packed, self.config
+        last = packed.last_rows
+        pooled = hidden[last]
+        normed = rms_norm(pooled, layer.input_norm, config.rms_norm_eps)
+        q = linear(normed, layer.qkv[: config.q_size])
+        q = self._heads(q, layer.q_norm, state.cos[last], state.sin[last])
+        ones = (1,) * len(packed.lengths)
+        self._finish_rows(layer, pooled, state.attend(q, state.k, state.v, ones, packed))
+        return pooled
+
+    def _chunks(self, num_rows: int) -> list[slice]:
+        step = self._rows_per_chunk
+        return [slice(start, start + step) for start in range(0, num_rows, step)]
