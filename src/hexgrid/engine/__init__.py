@@ -1,0 +1,1 @@
+"""What turns Sequences into vectors: scheduling, running, answering. Knows nothing of HTTP."""

@@ -1,0 +1,230 @@
+"""hexgrid's own engine: one thread that takes batches from the scheduler, runs them and answers.
+
+Every Future is answered: with vectors, with the error of its own input (a batch that fails is run again by
+halves, so that one bad input fails alone), or with EngineClosedError.
+"""
+
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from concurrent.futures import Future
+from dataclasses import dataclass
+from time import perf_counter
+
+from hexgrid.encoding import Vectors
+from hexgrid.engine.protocols import Runner
+from hexgrid.engine.scheduler import Scheduler
+from hexgrid.engine.sequence import Batch, Sequence, Submission
+from hexgrid.errors import EngineClosedError, EngineError, NonFiniteError, OverloadedError
+from hexgrid.metrics import ModelMetrics
+from hexgrid.model.pooling import finite_rows
+from hexgrid.wire import TokenIds
+
+# Weight of the newest batch in the running token rate: about the last ten batches count.
+_RATE_SMOOTHING = 0.2
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A batch on the device; `collect` waits for its hidden states or raises what the pass raised."""
+
+    batch: Batch
+    started_at: float
+    collect: Callable[[], Vectors]
+
+
+class NativeEngine:
+    """See `protocols.Engine`."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        scheduler: Scheduler,
+        metrics: ModelMetrics,
+        *,
+        max_num_queued_tokens: int,
+    ) -> None:
+        self.hidden_size = runner.hidden_size
+        self._runner = runner
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._max_num_queued_tokens = max_num_queued_tokens
+        self._tokens_per_second = 0.0
+        self._closing = False
+        # Guards the scheduler and `_closing`; notified when either has news for the thread.
+        self._news = threading.Condition()
+        metrics.queue_sequences.set_function(lambda: len(scheduler))
+        metrics.queue_tokens.set_function(lambda: scheduler.num_waiting_tokens)
+        self._thread = threading.Thread(target=self._loop, name="hexgrid-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, token_ids: Items[TokenIds], *, priority: int = 0) -> Future[Vectors]:
+        """See `protocols.Engine.submit`."""
+        submission = Submission(
+            token_ids,
+            priority=priority,
+            hidden_size=self.hidden_size,
+            submitted_at=perf_counter(),
+        )
+        with self._news:
+            if self._closing:
+                raise EngineClosedError("The server is shutting down")
+            self._refuse_overload(sum(map(len, token_ids)))
+            for sequence in submission.sequences:
+                self._scheduler.add(sequence)
+            self._news.notify()
+        submission.future.add_done_callback(lambda _: self._drop_rest(submission))
+        return submission.future
+
+    def check_health(self) -> None:
+        """See `protocols.Engine.check_health`."""
+        if self._closing or not self._thread.is_alive():
+            raise EngineClosedError("The engine has stopped")
+
+    def close(self) -> None:
+        """See `protocols.Engine.close`."""
+        with self._news:
+            self._closing = True
+            self._news.notify()
+        self._thread.join()
+
+    def _refuse_overload(self, num_tokens: int) -> None:
+        waiting = self._scheduler.num_waiting_tokens
+        if waiting == 0 or waiting + num_tokens <= self._max_num_queued_tokens:
+            return
+        seconds = round(waiting / self._tokens_per_second) if self._tokens_per_second else 1
+        raise OverloadedError(
+            f"{waiting} tokens wait already and this request has {num_tokens}; at most "
+            f"{self._max_num_queued_tokens} may wait. Try again later",
+            retry_after=max(1, seconds),
+        )
+
+    def _drop_rest(self, submission: Submission) -> None:
+        """Give the queue's room back at once when a submission failed or was cancelled."""
+        if submission.num_open:
+            with self._news:
+                for sequence in submission.sequences:
+                    self._scheduler.drop(sequence)
+
+    def _loop(self) -> None:
+        """Run until closed. On an asynchronous device one batch computes while the next is queued."""
+        running: _Running | None = None
+        try:
+            while True:
+                batch = self._next_batch(wait=running is None)
+                started = self._start(batch) if batch else None
+                if running is not None:
+                    self._finish(running)
+                running = started
+                if running is not None and not self._runner.runs_async:
+                    self._finish(running)
+                    running = None
+                if running is None and self._closing:
+                    return
+        finally:  # also when something above has a bug: nobody may wait for a dead thread
+            self._answer_rest(running)
+
+    def _next_batch(self, *, wait: bool) -> Batch:
+        """What to run next; waits for something where `wait`, and gives nothing once closing."""
+        with self._news:
+            while True:
+                batch = [] if self._closing else self._scheduler.next_batch()
+                if batch or self._closing or not wait:
+                    return batch
+                self._news.wait()
+
+    def _start(self, batch: Batch) -> _Running:
+        now = perf_counter()
+        self._metrics.batch_sequences.observe(len(batch))
+        self._metrics.batch_tokens.observe(sum(s.num_tokens for s in batch))
+        for sequence in batch:
+            self._metrics.phase("queue", now - sequence.submission.submitted_at)
+        return _Running(batch, now, self._run(batch))
+
+    def _run(self, batch: Batch) -> Callable[[], Vectors]:
+        """Start the forward pass; an error is kept for `collect`, whose caller knows what to do."""
+        try:
+            return self._runner.run([sequence.token_ids for sequence in batch])
+        except Exception as error:  # noqa: BLE001 (whatever a batch does, its callers are answered)
+            return _raiser(error)
+
+    def _finish(self, running: _Running) -> None:
+        """Wait for the batch and answer its sequences."""
+        try:
+            hidden = running.collect()
+        except Exception as error:  # noqa: BLE001 (the same)
+            self._metrics.failed_batches.inc()
+            self._run_by_halves(running.batch, error)
+            return
+        seconds = perf_counter() - running.started_at
+        self._metrics.phase("forward", seconds)
+        self._note_rate(sum(s.num_tokens for s in running.batch) / seconds)
+        self._answer(running.batch, hidden)
+
+    def _run_by_halves(self, batch: Batch, error: Exception) -> None:
+        """After a failed pass: the same sequences in smaller batches, down to the one at fault."""
+        batch = [sequence for sequence in batch if not sequence.done]
+        if len(batch) == 1:
+            batch[0].fail(_blame(batch[0], error))
+            return
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            if half:
+                self._finish(_Running(half, perf_counter(), self._run(half)))
+
+    def _answer(self, batch: Batch, hidden: Vectors) -> None:
+        finite = finite_rows(hidden)
+        for sequence, row, good in zip(batch, hidden, finite, strict=True):
+            if good:
+                sequence.answer(row)
+            else:
+                self._retry_in_float32(sequence)
+
+    def _retry_in_float32(self, sequence: Sequence) -> None:
+        try:
+            hidden = self._runner.run_float32([sequence.token_ids])
+        except Exception as error:  # noqa: BLE001 (the same)
+            sequence.fail(_blame(sequence, error))
+            return
+        if finite_rows(hidden).all():
+            sequence.answer(hidden[0])
+            return
+        sequence.fail(
+            NonFiniteError(
+                f"The model gave NaN or infinity for input {sequence.index}, in float32 too",
+                param="input",
+                index=sequence.index,
+            )
+        )
+
+    def _note_rate(self, rate: float) -> None:
+        old = self._tokens_per_second or rate
+        self._tokens_per_second = old + _RATE_SMOOTHING * (rate - old)
+
+    def _answer_rest(self, running: _Running | None) -> None:
+        with self._news:
+            self._closing = True
+            rest = self._scheduler.drop_all()
+        if running is not None:
+            rest += running.batch
+        for sequence in rest:
+            sequence.fail(EngineClosedError("The server stopped before it reached this request"))
+
+
+def _raiser(error: Exception) -> Callable[[], Vectors]:
+    def collect() -> Vectors:
+        raise error
+
+    return collect
+
+
+def _blame(sequence: Sequence, error: Exception) -> EngineError:
+    """The error for the one input at fault: its place and the kind of failure, never its text."""
+    blame = EngineError(
+        f"The forward pass failed for input {sequence.index} ({sequence.num_tokens} tokens): "
+        f"{type(error).__name__}",
+        param="input",
+        index=sequence.index,
+    )
+    blame.__cause__ = error
+    return blame

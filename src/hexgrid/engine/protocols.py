@@ -1,0 +1,54 @@
+"""The two seams of hexgrid, and only two: what computes vectors, and what runs one batch."""
+
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from concurrent.futures import Future
+from typing import Protocol
+
+from hexgrid.encoding import Vectors
+from hexgrid.wire import TokenIds
+
+
+class Engine(Protocol):
+    """Turns token ids into hidden states. All ids were made by our tokenizer or checked by it."""
+
+    hidden_size: int
+
+    def submit(self, token_ids: Items[TokenIds], *, priority: int = 0) -> Future[Vectors]:
+        """Queue non-empty id lists, none longer than the model takes; lower `priority` runs earlier.
+
+        The Future gives hidden states float32 [len(token_ids), hidden_size] in the same order, or a
+        HexgridError. Cancelling it drops what has not run yet. Any thread may call.
+
+        Raises:
+            OverloadedError: too many tokens wait already.
+            EngineClosedError: the engine has stopped.
+        """
+        ...
+
+    def check_health(self) -> None:
+        """Return when requests can be answered, else raise a HexgridError that says why not."""
+        ...
+
+    def close(self) -> None:
+        """Finish what runs, answer what waits with EngineClosedError, and stop."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs one batch at a time on one device. Called from the engine's thread alone."""
+
+    hidden_size: int
+    # Whether `run` returns before the device is done, so that the next batch can be prepared meanwhile.
+    runs_async: bool
+
+    def run(self, token_ids: Items[TokenIds]) -> Callable[[], Vectors]:
+        """Start a forward pass; calling the result waits for hidden states float32 [B, hidden_size].
+
+        Either call may raise anything; the runner must be able to run the next batch all the same.
+        """
+        ...
+
+    def run_float32(self, token_ids: Items[TokenIds]) -> Vectors:
+        """The same in float32 throughout, slower and at once."""
+        ...

@@ -1,0 +1,164 @@
+"""Model = a served name and what it resolves to: tokenizer, prompts, limits, and an Engine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hexgrid.config import EngineConfig
+from hexgrid.engine.engine import NativeEngine
+from hexgrid.engine.protocols import Engine
+from hexgrid.engine.runner import TorchRunner
+from hexgrid.engine.scheduler import Scheduler
+from hexgrid.errors import ConfigError, RequestError
+from hexgrid.metrics import Metrics, ModelMetrics
+from hexgrid.model.checkpoint import Checkpoint, open_checkpoint
+from hexgrid.model.config import DEFAULT_MAX_MODEL_LEN, ModelConfig
+from hexgrid.model.hub import resolve
+from hexgrid.model.loading import load_weights, pick_device, pick_dtype
+from hexgrid.model.qwen3 import Qwen3
+from hexgrid.tokenizer import Tokenizer
+
+# Where the curve of tokens/s against batch size is flat already: see benchmarks/RESULTS.md.
+_CPU_BATCHED_TOKENS = 1024
+_GPU_BATCHED_TOKENS = 16_384
+_WARM_UP_TOKENS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """Everything one request needs to know of the model it names."""
+
+    names: tuple[str, ...]  # the first is echoed and labels the metrics
+    root: str  # MODEL as given
+    tokenizer: Tokenizer
+    prompts: dict[str, str]
+    max_model_len: int
+    embedding_dimension: int
+    matryoshka_dimensions: tuple[int, ...]  # empty: any
+    engine: Engine
+    metrics: ModelMetrics
+    description: str  # device, dtype, memory: for people
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    def check_dimensions(self, dimensions: int | None) -> None:
+        """Refuse what the model cannot be cut to."""
+        if dimensions is None:
+            return
+        most = self.embedding_dimension
+        if not 1 <= dimensions <= most:
+            raise RequestError(
+                f"Model '{self.name}' only supports dimensions in range [1, {most}], "
+                f"got {dimensions}.",
+                param="dimensions",
+            )
+        if self.matryoshka_dimensions and dimensions not in self.matryoshka_dimensions:
+            raise RequestError(
+                f"Model '{self.name}' only supports Matryoshka dimensions "
+                f"{list(self.matryoshka_dimensions)}, got {dimensions}.",
+                param="dimensions",
+            )
+
+    def prompt(self, name: str, *, param: str) -> str:
+        """The checkpoint's prompt of that name; `param` is the field that asked for it."""
+        if name not in self.prompts:
+            supported = ", ".join(sorted(self.prompts)) or "none"
+            raise RequestError(
+                f"Unsupported {param} '{name}'. Supported values: {supported}", param=param
+            )
+        return self.prompts[name]
+
+
+def instruction_prompt(instruction: str) -> str:
+    """Qwen3-Embedding's form of a task description, to stand before a query (no space after it)."""
+    return f"Instruct: {instruction}\nQuery:"
+
+
+def open_model(
+    names: Sequence[str],
+    model: str | Path,
+    config: EngineConfig,
+    metrics: Metrics,
+    *,
+    report: Callable[[str], None] = lambda _: None,
+) -> ServedModel:
+    """Load MODEL (a directory or a hub id), start its engine and run it once.
+
+    `report` is told what is being done, for people who wait.
+
+    Raises:
+        CheckpointError: it cannot be served.
+        ConfigError: a setting does not go with it.
+    """
+    directory = resolve(str(model), revision=config.revision, download_dir=config.download_dir)
+    checkpoint = open_checkpoint(directory)
+    max_model_len = _max_model_len(config, checkpoint.config)
+    tokenizer = Tokenizer(
+        checkpoint.tokenizer_path,
+        vocab_size=checkpoint.config.vocab_size,
+        max_model_len=max_model_len,
+    )
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device, checkpoint.config)
+    report(f"Loading {names[0]} from {directory} ({checkpoint.num_bytes / 1e9:.2f} GB)")
+    batched_tokens = config.max_num_batched_tokens or (
+        _CPU_BATCHED_TOKENS if device.type == "cpu" else _GPU_BATCHED_TOKENS
+    )
+    qwen3 = Qwen3(
+        checkpoint.config,
+        load_weights(checkpoint, device, dtype),
+        max_positions=max_model_len,
+        rows_per_chunk=batched_tokens,
+    )
+    runner = TorchRunner(qwen3)
+    # Kernels are chosen and memory pools made on the first pass, not on the first request.
+    runner.run([[0] * _WARM_UP_TOKENS])()
+    model_metrics = ModelMetrics(metrics, names[0])
+    return ServedModel(
+        names=tuple(names),
+        root=str(model),
+        tokenizer=tokenizer,
+        prompts=checkpoint.prompts,
+        max_model_len=max_model_len,
+        embedding_dimension=checkpoint.config.hidden_size,
+        matryoshka_dimensions=checkpoint.config.matryoshka_dimensions,
+        engine=NativeEngine(
+            runner,
+            Scheduler(max_num_batched_tokens=batched_tokens, max_num_seqs=config.max_num_seqs),
+            model_metrics,
+            max_num_queued_tokens=config.max_num_queued_tokens,
+        ),
+        metrics=model_metrics,
+        description=_describe(checkpoint, qwen3, batched_tokens, max_model_len),
+    )
+
+
+def _max_model_len(config: EngineConfig, model: ModelConfig) -> int:
+    positions = model.max_position_embeddings
+    if config.max_model_len is None:
+        return min(DEFAULT_MAX_MODEL_LEN, positions)
+    if config.max_model_len > positions:
+        raise ConfigError(
+            f"--max-model-len {config.max_model_len} is more than the model's {positions} positions"
+        )
+    return config.max_model_len
+
+
+def _describe(checkpoint: Checkpoint, model: Qwen3, batched_tokens: int, max_model_len: int) -> str:
+    """One line: how it runs and what memory it takes."""
+    config = checkpoint.config
+    weights = model.num_bytes / 1e9
+    activations = model.activation_bytes(batched_tokens) / 1e9
+    longest = model.activation_bytes(max_model_len) / 1e9
+    return (
+        f"{model.device.type} {str(model.dtype).removeprefix('torch.')}, "
+        f"{config.hidden_size} dimensions, up to {max_model_len} tokens an input, "
+        f"{batched_tokens} tokens a batch; memory: weights {weights:.2f} GB, "
+        f"+{activations:.2f} GB for a full batch, +{longest:.2f} GB for the longest input"
+    )
