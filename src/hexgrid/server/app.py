@@ -1,0 +1,69 @@
+"""The ASGI application: every path, and the middlewares in front of them."""
+
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from hexgrid.config import ServerConfig
+from hexgrid.errors import HexgridError
+from hexgrid.metrics import Metrics
+from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
+from hexgrid.server.embeddings import EmbeddingsRoute
+from hexgrid.server.errors import on_bug, on_hexgrid_error, on_http_exception
+from hexgrid.server.limits import DeadlineMiddleware, MetricsMiddleware
+from hexgrid.server.registry import Models
+from hexgrid.server.status import StatusRoutes
+from hexgrid.server.tokenization import TokenizationRoutes
+
+# Tokenising runs in Rust without the interpreter lock and is itself parallel over a batch's texts.
+_TOKENIZER_THREADS = 2
+
+
+def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starlette:
+    """The application over loaded models; it closes their engines when the server shuts down."""
+    threads = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="hexgrid-tokenize")
+    embeddings = EmbeddingsRoute(models, config, threads)
+    tokenization = TokenizationRoutes(models, config, threads)
+    status = StatusRoutes(models, metrics)
+    routes = [
+        Route("/v1/embeddings", embeddings.create, methods=["POST"]),
+        Route("/v1/models", status.models),
+        Route("/tokenize", tokenization.tokenize, methods=["POST"]),
+        Route("/detokenize", tokenization.detokenize, methods=["POST"]),
+        Route("/health", status.ready),
+        Route("/ping", status.ready, methods=["GET", "POST"]),
+        Route("/live", status.live),
+        Route("/ready", status.ready),
+        Route("/version", status.version),
+        Route("/metrics", status.metrics),
+        Route("/openapi.json", status.openapi),
+    ]
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        yield
+        models.close()
+        threads.shutdown()
+
+    open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(
+                MetricsMiddleware, metrics=metrics, known_paths={route.path for route in routes}
+            ),
+            Middleware(AuthMiddleware, keys=Keys(config.keys()), open_paths=open_paths),
+            Middleware(DeadlineMiddleware, seconds=config.request_timeout),
+        ],
+        exception_handlers={
+            HexgridError: on_hexgrid_error,
+            HTTPException: on_http_exception,
+            Exception: on_bug,
+        },
+    )

@@ -1,0 +1,165 @@
+"""A request's body -> the struct it should hold, or a SchemaError that names the field and what was found.
+
+The words in brackets at the end of a message (`literal_error`, `int_type`, ...) are pydantic's: clients and
+tests written against vLLM look for them.
+"""
+
+import json
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from hexgrid.errors import BodyTooLargeError, SchemaError
+
+Struct = TypeVar("Struct", bound=msgspec.Struct)
+
+_SHOWN_CHARS = 200
+# A body that failed is looked at once more, slowly, to say why; not when it is larger than this.
+_EXPLAINED_BYTES = 2**20
+_PATH = re.compile(r"(?P<problem>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `(?P<expected>[^`]*)`, got `(?P<got>[^`]*)`")
+_WORDS = {
+    "int": "int_type",
+    "str": "string_type",
+    "bool": "bool_type",
+    "array": "list_type",
+    "object": "dict_type",
+}
+
+
+async def read_struct(
+    request: Request, decoder: "msgspec.json.Decoder[Struct]", limit: int
+) -> Struct:
+    """The body as what `decoder` decodes.
+
+    Raises:
+        SchemaError: not JSON by its content type or its content, or not of the documented form.
+        BodyTooLargeError: more than `limit` bytes.
+    """
+    _check_content_type(request.headers.get("content-type", ""))
+    body = await _read(request, limit)
+    try:
+        body.decode()  # msgspec does not look into fields that it skips
+        return decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise SchemaError(
+            f"The body is not valid UTF-8 at byte {error.start} (json_invalid)", param="body"
+        ) from None
+    except RecursionError:
+        raise SchemaError("The body is nested too deeply (json_invalid)", param="body") from None
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error), body, decoder.type) from None
+    except msgspec.DecodeError as error:
+        raise _not_json(str(error), body) from None
+
+
+def _check_content_type(content_type: str) -> None:
+    if content_type.partition(";")[0].lower() != "application/json":
+        raise SchemaError("Unsupported Media Type: Only 'application/json' is allowed")
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The whole body; refused by its header, or as soon as it grows past `limit`."""
+    declared = request.headers.get("content-length", "0")
+    chunks: list[bytes] = []
+    size = int(declared) if declared.isdigit() else 0
+    if size <= limit:
+        size = 0
+        async for chunk in request.stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                break
+    if size > limit:
+        raise BodyTooLargeError(
+            f"The body has {size} bytes or more; at most {limit} are taken. Send fewer inputs a request"
+        )
+    return b"".join(chunks)
+
+
+def _wrong_field(error: str, body: bytes, struct: type) -> SchemaError:
+    match = _PATH.fullmatch(error)
+    assert match is not None, "the pattern matches any text"
+    problem, path = match["problem"], match["path"] or ""
+    keys = [key for key in re.split(r"[.\[\]]+", path) if key]
+    if missing := re.search(r"missing required field `(\w+)`", problem):
+        return SchemaError(
+            f"body.{missing[1]}: Field required (missing)", param=f"body.{missing[1]}"
+        )
+    param = ".".join(["body", *keys])
+    found = _show(_at(body, keys))
+    if expected := _EXPECTED.search(problem):
+        wanted = expected["expected"].split(" | ")
+        word = _WORDS.get(wanted[0], "type_error")
+        if not keys:
+            word = "model_attributes_type"
+        elif "int" in wanted and expected["got"] == "float":
+            word = "int_from_float"
+        kinds = " or ".join(wanted)
+        return SchemaError(f"{param}: expected {kinds}, got {found} ({word})", param=param)
+    choices = ", ".join(_choices(typing.get_type_hints(struct)[keys[0]]))
+    return SchemaError(f"{param}: expected {choices}; got {found} (literal_error)", param=param)
+
+
+def _choices(hint: Any) -> Iterator[str]:
+    """The values of every Literal in a type."""
+    if typing.get_origin(hint) is typing.Literal:
+        yield from map(repr, typing.get_args(hint))
+    else:
+        for part in typing.get_args(hint):
+            yield from _choices(part)
+
+
+def _not_json(error: str, body: bytes) -> SchemaError:
+    if not body:
+        return SchemaError("body: Field required (missing)", param="body")
+    if _holds_lone_surrogate(body):
+        return SchemaError(
+            "A string in the body holds a lone surrogate, which is no valid Unicode text "
+            "(string_unicode)",
+            param="body.input",
+        )
+    place = re.search(r"byte (\d+)", error)
+    param = f"body.{place[1]}" if place else "body"
+    return SchemaError(f"JSON decode error: {error} (json_invalid)", param=param)
+
+
+def _holds_lone_surrogate(body: bytes) -> bool:
+    """Whether that is all that is wrong: Python's own decoder lets such strings through."""
+    try:
+        return len(body) <= _EXPLAINED_BYTES and json.loads(body) is not None
+    except (ValueError, RecursionError):
+        return False
+
+
+def _at(body: bytes, keys: list[str]) -> Any:
+    """The value that stands at `keys` in the body."""
+    if len(body) > _EXPLAINED_BYTES:
+        return None
+    try:
+        value = msgspec.json.decode(body)
+        for key in keys:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+    except (msgspec.DecodeError, LookupError, ValueError, TypeError, RecursionError):
+        return None
+    return value
+
+
+def _show(value: Any) -> str:
+    """A scalar as it is, a text cut short, a container by its size."""
+    match value:
+        case list():
+            return f"a list of {len(value)} items"
+        case dict():
+            return f"an object of {len(value)} fields"
+        case str() if len(value) > _SHOWN_CHARS:
+            return f"the string {value[:_SHOWN_CHARS]!r}..."
+        case str():
+            return f"the string {value!r}"
+        case None:
+            return "null"
+    return json.dumps(value)

@@ -1,0 +1,46 @@
+"""The models of one server, by every name that clients may use."""
+
+from collections.abc import Iterator, Sequence
+
+from hexgrid.engine.served_model import ServedModel
+from hexgrid.errors import ConfigError, ModelNotFoundError
+
+
+class Models:
+    """At least one ServedModel; the first answers requests that name none."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        self._models = tuple(models)
+        self._by_name: dict[str, ServedModel] = {}
+        for model in models:
+            for name in model.names:
+                if name in self._by_name:
+                    raise ConfigError(f"Two models are served under the name {name!r}")
+                self._by_name[name] = model
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models)
+
+    def find(self, name: str | None) -> ServedModel:
+        """The model of that name; the first one for None and "".
+
+        Raises:
+            ModelNotFoundError: no such name here.
+        """
+        if not name:
+            return self._models[0]
+        if name not in self._by_name:
+            raise ModelNotFoundError(
+                f"The model `{name[:200]}` does not exist. Served here: {', '.join(self._by_name)}."
+            )
+        return self._by_name[name]
+
+    def check_health(self) -> None:
+        """Return when every engine can answer, else raise what the first one raises."""
+        for model in self._models:
+            model.engine.check_health()
+
+    def close(self) -> None:
+        """Stop every engine; whoever waits is answered."""
+        for model in self._models:
+            model.engine.close()

@@ -1,0 +1,60 @@
+"""What a server says of itself: health, models, version, metrics, its own API description."""
+
+import time
+import uuid
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hexgrid import __version__
+from hexgrid.metrics import Metrics
+from hexgrid.server.openapi import openapi_document
+from hexgrid.server.registry import Models
+from hexgrid.server.tokenization import json_response
+from hexgrid.wire import ModelCard, ModelList, ModelPermission, Version
+
+
+class StatusRoutes:
+    """The endpoints that embed nothing."""
+
+    def __init__(self, models: Models, metrics: Metrics) -> None:
+        self._models = models
+        self._metrics = metrics
+        self._openapi = openapi_document()
+
+    async def live(self, _: Request) -> Response:
+        """200 while the process answers at all."""
+        return Response()
+
+    async def ready(self, _: Request) -> Response:
+        """200 when every engine can answer, else the error that says why not (also /health, /ping)."""
+        self._models.check_health()
+        return Response()
+
+    async def version(self, _: Request) -> Response:
+        return json_response(Version(version=__version__))
+
+    async def models(self, _: Request) -> Response:
+        """One entry a served name, aliases too."""
+        created = int(time.time())
+        cards = [
+            ModelCard(
+                id=name,
+                created=created,
+                root=model.root,
+                max_model_len=model.max_model_len,
+                embedding_dimension=model.embedding_dimension,
+                permission=[
+                    ModelPermission(id=f"modelperm-{uuid.uuid4().hex[16:]}", created=created)
+                ],
+            )
+            for model in self._models
+            for name in model.names
+        ]
+        return json_response(ModelList(data=cards))
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(self._metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
+
+    async def openapi(self, _: Request) -> Response:
+        return Response(self._openapi, media_type="application/json")

@@ -1,0 +1,70 @@
+"""POST /tokenize and /detokenize, so that clients can count and look."""
+
+from concurrent.futures import Executor
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hexgrid.config import ServerConfig
+from hexgrid.errors import RequestError
+from hexgrid.server.body import read_struct
+from hexgrid.server.registry import Models
+from hexgrid.server.waiting import in_thread
+from hexgrid.wire import (
+    DetokenizeRequest,
+    DetokenizeResponse,
+    TokenizeRequest,
+    TokenizeResponse,
+)
+
+# What the tokenizer's Rust side can hold; larger numbers are nobody's token.
+_LARGEST_ID = 2**32 - 1
+
+
+class TokenizationRoutes:
+    """Both endpoints and what they share between requests."""
+
+    def __init__(self, models: Models, config: ServerConfig, threads: Executor) -> None:
+        self._models = models
+        self._config = config
+        self._threads = threads
+        self._tokenize = msgspec.json.Decoder(TokenizeRequest)
+        self._detokenize = msgspec.json.Decoder(DetokenizeRequest)
+
+    async def tokenize(self, request: Request) -> Response:
+        """The ids of one text of any length."""
+        body = await read_struct(request, self._tokenize, self._config.max_body_bytes)
+        model = self._models.find(body.model)
+        ids, pieces = await in_thread(
+            self._threads,
+            lambda: model.tokenizer.tokenize(
+                body.prompt, add_special_tokens=body.add_special_tokens is not False
+            ),
+        )
+        return json_response(
+            TokenizeResponse(
+                count=len(ids),
+                max_model_len=model.max_model_len,
+                tokens=ids,
+                token_strs=pieces if body.return_token_strs else None,
+            )
+        )
+
+    async def detokenize(self, request: Request) -> Response:
+        """The text of some ids."""
+        body = await read_struct(request, self._detokenize, self._config.max_body_bytes)
+        model = self._models.find(body.model)
+        for index, token_id in enumerate(body.tokens):
+            if not 0 <= token_id <= _LARGEST_ID:
+                raise RequestError(
+                    f"tokens[{index}] must be from 0 to {_LARGEST_ID}, got {token_id}",
+                    param="tokens",
+                )
+        text = await in_thread(self._threads, model.tokenizer.detokenize, body.tokens)
+        return json_response(DetokenizeResponse(prompt=text))
+
+
+def json_response(struct: msgspec.Struct) -> Response:
+    """A wire struct as a response."""
+    return Response(msgspec.json.encode(struct), media_type="application/json")
