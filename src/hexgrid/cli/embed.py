@@ -1,0 +1,57 @@
+"""hexgrid embed: texts in, the API's JSON out, without a server."""
+
+import os
+import sys
+import time
+import uuid
+from typing import Any
+
+import click
+
+from hexgrid.cli.options import config_options
+from hexgrid.config import EngineConfig, load
+
+
+@click.command()
+@click.argument("text", nargs=-1)
+@click.option("--model", help="Directory, hub id, or NAME=either.  [default: hexgrid/nano]")
+@click.option("--query", is_flag=True, help="Put the checkpoint's query prompt before each text.")
+@click.option("--instruction", help="Put 'Instruct: INSTRUCTION\\nQuery:' before each text.")
+@click.option("--dimensions", type=int, help="Cut vectors to this length and renormalise them.")
+@config_options(EngineConfig)
+def command(
+    text: tuple[str, ...],
+    model: str | None,
+    query: bool,
+    instruction: str | None,
+    dimensions: int | None,
+    **flags: Any,
+) -> None:
+    """Embed each TEXT, or each line of standard input, and print the answer of POST /v1/embeddings."""
+    config = load(EngineConfig, flags, os.environ)
+    texts = list(text) or sys.stdin.read().splitlines()
+    if not texts:
+        raise click.UsageError("Nothing to embed: give TEXT, or lines on standard input")
+    import orjson
+
+    from hexgrid.cli.models import embed, opened, query_prompt
+
+    with opened(model, config) as served:
+        prompt = query_prompt(served, instruction) if query or instruction else ""
+        answer = embed(served, texts, dimensions=dimensions, prompt=prompt)
+    body = {
+        "id": f"embd-{uuid.uuid4().hex[16:]}",
+        "object": "list",
+        "created": int(time.time()),
+        "model": served.name,
+        "data": [
+            {"index": index, "object": "embedding", "embedding": vector}
+            for index, vector in enumerate(answer.vectors)
+        ],
+        "usage": {
+            "prompt_tokens": answer.num_tokens,
+            "total_tokens": answer.num_tokens,
+            "completion_tokens": 0,
+        },
+    }
+    click.echo(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))

@@ -1,0 +1,55 @@
+"""Settings as command-line options: one field of a config class is one option, help and all."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from hexgrid.config import Secret, Setting, settings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _SecretType(click.ParamType[Secret]):
+    name = "key"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Secret:
+        return Secret(value)
+
+
+def config_options(*configs: type, without: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+    """A decorator that adds the options of `configs`; those not given arrive as None or ()."""
+    described = [s for config in configs for s in settings(config) if s.name not in without]
+
+    def decorate(function: Function) -> Function:
+        for setting in reversed(described):
+            function = _option(setting)(function)
+        return function
+
+    return decorate
+
+
+def _option(setting: Setting) -> Callable[[Function], Function]:
+    default = setting.shown_default
+    if default is None and setting.default not in (None, (), False):
+        default = str(setting.default)
+    text = setting.help + (
+        f"  [{setting.variable}" + (f"; default: {default}]" if default else "]")
+    )
+    if setting.kind is bool:
+        # None when absent, so that the environment can still decide.
+        return click.option(setting.flag, is_flag=True, default=None, help=text)
+    kinds: dict[type, Any] = {Path: click.Path(path_type=Path), Secret: _SecretType()}
+    kind = (
+        click.Choice(setting.choices) if setting.choices else kinds.get(setting.kind, setting.kind)
+    )
+    return click.option(
+        setting.flag,
+        type=kind,
+        multiple=setting.repeated,
+        default=None,
+        help=text,
+    )

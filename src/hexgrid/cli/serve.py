@@ -1,0 +1,64 @@
+"""hexgrid serve: load, say what is served, answer until told to stop."""
+
+import os
+import sys
+from typing import Any
+
+import click
+import setproctitle
+
+from hexgrid.cli.options import config_options
+from hexgrid.config import EngineConfig, Secret, ServerConfig, load
+
+
+@click.command()
+@click.argument("model", nargs=-1)
+@config_options(ServerConfig, EngineConfig, without=("model",))
+def command(**flags: Any) -> None:
+    """Serve embeddings over HTTP.
+
+    MODEL is a directory in Hugging Face layout, a hub id such as Qwen/Qwen3-Embedding-0.6B, or NAME=either;
+    several are served side by side and chosen by the request's `model`. Without MODEL the embedded model
+    hexgrid/nano is served.
+    """
+    config = load(ServerConfig, flags, os.environ)
+    _hide_keys(config.api_key)
+    # Only now: torch takes seconds, and wrong settings should be told at once.
+    from hexgrid.cli.models import model_specs, open_spec, say
+    from hexgrid.metrics import Metrics
+    from hexgrid.server.app import create_app
+    from hexgrid.server.registry import Models
+    from hexgrid.server.serving import bind, refuse_open_door, serve, url_of
+
+    refuse_open_door(config)
+    specs = model_specs(config)
+    metrics = Metrics()
+    with bind(config) as listener:
+        models = Models([open_spec(spec, config.engine, metrics) for spec in specs])
+        app = create_app(models, config, metrics)
+        for model in models:
+            say(f"Serving {' = '.join(model.names)}: {model.description}")
+        say(_how_to_ask(url_of(listener), specs[0].names[0], needs_key=bool(config.keys())))
+        serve(app, config, listener)
+
+
+def _hide_keys(keys: tuple[Secret, ...]) -> None:
+    """Rename the process, so that `ps` shows its arguments without the keys."""
+    shown = [_without(argument, keys) for argument in sys.argv[1:]]
+    setproctitle.setproctitle(" ".join(["hexgrid", *shown]))
+
+
+def _without(argument: str, keys: tuple[Secret, ...]) -> str:
+    for key in keys:
+        argument = argument.replace(key.value, "***")
+    return argument
+
+
+def _how_to_ask(url: str, model: str, *, needs_key: bool) -> str:
+    key = '-H "Authorization: Bearer $HEXGRID_API_KEY" ' if needs_key else ""
+    access = "a key is required" if needs_key else "no key is required"
+    body = f'{{"model": "{model}", "input": "Hello"}}'
+    return (
+        f"Listening on {url} ({access}). Try:\n"
+        f"  curl {url}/v1/embeddings {key}-H 'Content-Type: application/json' -d '{body}'"
+    )
