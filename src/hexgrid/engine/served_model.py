@@ -36,6 +36,8 @@ class ServedModel:
     prompts: dict[str, str]
     max_model_len: int
     embedding_dimension: int
+    num_layers: int
+    dtype: str  # of the forward pass
     matryoshka_dimensions: tuple[int, ...]  # empty: any
     engine: Engine
     metrics: ModelMetrics
@@ -106,6 +108,7 @@ def open_model(
         torch.set_num_threads(config.num_threads)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device, checkpoint.config)
+    dtype_name = str(dtype).removeprefix("torch.")
     report(f"Loading {names[0]} from {directory} ({checkpoint.num_bytes / 1e9:.2f} GB)")
     batched_tokens = config.max_num_batched_tokens or (
         _CPU_BATCHED_TOKENS if device.type == "cpu" else _GPU_BATCHED_TOKENS
@@ -118,7 +121,7 @@ def open_model(
     )
     runner = TorchRunner(qwen3)
     # Kernels are chosen and memory pools made on the first pass, not on the first request.
-    runner.run([[0] * _WARM_UP_TOKENS])()
+    runner.run([[0] * min(_WARM_UP_TOKENS, max_model_len)])()
     model_metrics = ModelMetrics(metrics, names[0])
     return ServedModel(
         names=tuple(names),
@@ -127,6 +130,8 @@ def open_model(
         prompts=checkpoint.prompts,
         max_model_len=max_model_len,
         embedding_dimension=checkpoint.config.hidden_size,
+        num_layers=checkpoint.config.num_hidden_layers,
+        dtype=dtype_name,
         matryoshka_dimensions=checkpoint.config.matryoshka_dimensions,
         engine=NativeEngine(
             runner,
