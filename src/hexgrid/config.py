@@ -46,6 +46,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     repeated: bool = False
     low: float | None = None
+    high: float | None = None
     shown_default: str | None = None
 
     @property
@@ -92,18 +93,26 @@ class Setting:
                 f"{self.flag} must be one of {', '.join(self.choices)}; got {value!r}",
                 param=self.name,
             )
-        if self.low is not None and value < self.low:
+        if self.low is not None and not value >= self.low:  # so written, it refuses NaN, too
             raise ConfigError(
                 f"{self.flag} must be at least {self.low:g}, got {value}", param=self.name
+            )
+        if self.high is not None and value > self.high:
+            raise ConfigError(
+                f"{self.flag} must be at most {self.high:.0f}, got {value}", param=self.name
             )
 
 
 def _setting(
-    default: Any, text: str, *, low: float | None = None, shown_default: str | None = None
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    shown_default: str | None = None,
 ) -> Any:
-    return field(
-        default=default, metadata={"help": text, "low": low, "shown_default": shown_default}
-    )
+    metadata = {"help": text, "low": low, "high": high, "shown_default": shown_default}
+    return field(default=default, metadata=metadata)
 
 
 class _Checked:
@@ -174,7 +183,7 @@ class ServerConfig(_Checked):
         shown_default="MODEL as given",
     )
     host: str = _setting("127.0.0.1", "Address to listen on.")
-    port: int = _setting(8000, "Port to listen on; 0 picks a free one.", low=0)
+    port: int = _setting(8000, "Port to listen on; 0 picks a free one.", low=0, high=65_535)
     api_key: tuple[Secret, ...] = _setting(
         (),
         "Key that clients must send as 'Authorization: Bearer KEY'; repeat for several. Prefer the "
@@ -270,11 +279,12 @@ def _describe(entry: "dataclasses.Field[Any]", hint: Any) -> Setting:
 
 
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
-    known = [setting.variable for setting in all_settings()]
+    known = [setting.name.upper() for setting in all_settings()]
     for name in environ:
-        if name.startswith(ENV_PREFIX) and name not in known and not _KUBERNETES_LINK.match(name):
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+        own = name.removeprefix(ENV_PREFIX)
+        if own != name and own not in known and not _KUBERNETES_LINK.match(name):
+            near = difflib.get_close_matches(own, known, n=1)
+            hint = f"; did you mean {ENV_PREFIX}{near[0]}?" if near else ""
             raise ConfigError(f"Environment variable {name} names no setting{hint}")
 
 

@@ -4,6 +4,7 @@ Text gets what the tokenizer's own post-processor appends (one <|endoftext|> for
 nothing. Nothing is cut unless the request asks for it. All calls block and may run in any thread.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,10 @@ from hexgrid.errors import CheckpointError, RequestError
 from hexgrid.wire import TokenIds, TruncationSide
 
 Inputs = list[str] | list[TokenIds]
+
+# A letter or digit, and then a space, a line's end or a CJK comma or full stop, read backwards: Qwen's
+# pre-tokenizer splits there whatever stands around.
+_WORD_END_MIRRORED = re.compile(r"(?<=[ \n\u3001\u3002\uff0c])(?=[^\W_])")
 
 
 class Truncation(NamedTuple):
@@ -110,7 +115,8 @@ class Tokenizer:
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> tuple[TokenIds, list[str]]:
         """All ids of a text, of any length, and the vocabulary's byte-level pieces."""
         (encoding,) = self._encode_batch([text], add_special_tokens=add_special_tokens)
-        return encoding.ids, encoding.tokens
+        # Not encoding.tokens: the fast encoding leaves the vocabulary's pieces empty there.
+        return encoding.ids, [str(self._tokenizer.id_to_token(i)) for i in encoding.ids]
 
     def detokenize(self, token_ids: TokenIds) -> str:
         """The text of `token_ids`, special tokens kept, unknown ids dropped."""
@@ -193,7 +199,16 @@ def _keep(ids: TokenIds, count: int, side: TruncationSide) -> TokenIds:
 
 
 def _keep_text(text: str, count: int, side: TruncationSide) -> str:
-    return text[:count] if side == "right" else text[max(len(text) - count, 0) :]
+    """At least `count` characters, whose tokens are those of the whole text.
+
+    Tokens are merged from the left, so the text may end anywhere; but it must begin where a token begins in
+    the whole text, too, and a run of one letter has no such place except its start.
+    """
+    if side == "right":
+        return text[:count]
+    mirrored = text[::-1]
+    start = _WORD_END_MIRRORED.search(mirrored, count)
+    return mirrored[: start.start()][::-1] if start else text
 
 
 def _is_unicode(text: str) -> bool:

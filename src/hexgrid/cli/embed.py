@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Embed each TEXT, or each line of standard input, and print the answer of POST /v1/embeddings."""
     config = load(EngineConfig, flags, os.environ)
-    texts = list(text) or sys.stdin.read().splitlines()
+    texts = list(text) or [line.removesuffix("\n") for line in sys.stdin]
     if not texts:
         raise click.UsageError("Nothing to embed: give TEXT, or lines on standard input")
     import orjson

@@ -1,5 +1,6 @@
 """hexgrid serve: load, say what is served, answer until told to stop."""
 
+import logging
 import os
 import sys
 from typing import Any
@@ -23,6 +24,8 @@ def command(**flags: Any) -> None:
     """
     config = load(ServerConfig, flags, os.environ)
     _hide_keys(config.api_key)
+    logging.basicConfig(format="%(levelname)s:     %(message)s")
+    logging.getLogger("hexgrid").setLevel(config.log_level.upper())
     # Only now: torch takes seconds, and wrong settings should be told at once.
     from hexgrid.cli.models import model_specs, open_spec, say
     from hexgrid.metrics import Metrics
@@ -38,6 +41,7 @@ def command(**flags: Any) -> None:
         app = create_app(models, config, metrics)
         for model in models:
             say(f"Serving {' = '.join(model.names)}: {model.description}")
+        listener.listen()  # a client may come as soon as it is told where
         say(_how_to_ask(url_of(listener), specs[0].names[0], needs_key=bool(config.keys())))
         serve(app, config, listener)
 

@@ -4,6 +4,7 @@ Every Future is answered: with vectors, with the error of its own input (a batch
 halves, so that one bad input fails alone), or with EngineClosedError.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence as Items
@@ -22,6 +23,9 @@ from hexgrid.wire import TokenIds
 
 # Weight of the newest batch in the running token rate: about the last ten batches count.
 _RATE_SMOOTHING = 0.2
+
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class NativeEngine:
     def _loop(self) -> None:
         """Run until closed. On an asynchronous device one batch computes while the next is queued."""
         running: _Running | None = None
+        batch: Batch = []
         try:
             while True:
                 batch = self._next_batch(wait=running is None)
@@ -122,7 +127,7 @@ class NativeEngine:
                 if running is None and self._closing:
                     return
         finally:  # also when something above has a bug: nobody may wait for a dead thread
-            self._answer_rest(running)
+            self._answer_rest(batch, running)
 
     def _next_batch(self, *, wait: bool) -> Batch:
         """What to run next; waits for something where `wait`, and gives nothing once closing."""
@@ -152,8 +157,11 @@ class NativeEngine:
         """Wait for the batch and answer its sequences."""
         try:
             hidden = running.collect()
-        except Exception as error:  # noqa: BLE001 (the same)
+        except Exception as error:
             self._metrics.failed_batches.inc()
+            _logger.warning(
+                "A forward pass of %d inputs failed", len(running.batch), exc_info=error
+            )
             self._run_by_halves(running.batch, error)
             return
         seconds = perf_counter() - running.started_at
@@ -163,14 +171,15 @@ class NativeEngine:
 
     def _run_by_halves(self, batch: Batch, error: Exception) -> None:
         """After a failed pass: the same sequences in smaller batches, down to the one at fault."""
-        batch = [sequence for sequence in batch if not sequence.done]
         if len(batch) == 1:
             batch[0].fail(_blame(batch[0], error))
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
-            if half:
-                self._finish(_Running(half, perf_counter(), self._run(half)))
+            # Looked at here and not before: the first half may have failed a submission of both.
+            wanted = [sequence for sequence in half if not sequence.done]
+            if wanted:
+                self._finish(_Running(wanted, perf_counter(), self._run(wanted)))
 
     def _answer(self, batch: Batch, hidden: Vectors) -> None:
         finite = finite_rows(hidden)
@@ -201,10 +210,11 @@ class NativeEngine:
         old = self._tokens_per_second or rate
         self._tokens_per_second = old + _RATE_SMOOTHING * (rate - old)
 
-    def _answer_rest(self, running: _Running | None) -> None:
+    def _answer_rest(self, batch: Batch, running: _Running | None) -> None:
         with self._news:
             self._closing = True
             rest = self._scheduler.drop_all()
+        rest += batch  # taken out, but perhaps not running yet; those answered already stay so
         if running is not None:
             rest += running.batch
         for sequence in rest:

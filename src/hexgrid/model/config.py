@@ -93,7 +93,7 @@ def _refuse_unsupported(data: Mapping[str, Any]) -> None:
             "hexgrid never runs such code"
         )
     architectures = data.get("architectures") or []
-    if not any(name in ARCHITECTURES for name in architectures):
+    if not isinstance(architectures, list) or not any(a in ARCHITECTURES for a in architectures):
         raise CheckpointError(
             f"config.json: architecture {architectures or 'missing'} is not supported; "
             f"hexgrid runs {' and '.join(ARCHITECTURES)} (Qwen3-Embedding)"
@@ -116,6 +116,8 @@ def _refuse_unsupported(data: Mapping[str, Any]) -> None:
 def _rope_theta(data: Mapping[str, Any]) -> float:
     """From `rope_parameters` (transformers 5), else `rope_theta`; scaled RoPE is refused."""
     rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise CheckpointError(f"config.json: rope_parameters must be an object, found {rope!r}")
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind != "default":
         raise CheckpointError(

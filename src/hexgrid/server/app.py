@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from hexgrid.config import ServerConfig
@@ -14,7 +15,7 @@ from hexgrid.errors import HexgridError
 from hexgrid.metrics import Metrics
 from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
 from hexgrid.server.embeddings import EmbeddingsRoute
-from hexgrid.server.errors import on_bug, on_hexgrid_error, on_http_exception
+from hexgrid.server.errors import on_bug, on_client_gone, on_hexgrid_error, on_http_exception
 from hexgrid.server.limits import DeadlineMiddleware, MetricsMiddleware
 from hexgrid.server.registry import Models
 from hexgrid.server.status import StatusRoutes
@@ -64,6 +65,7 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
         exception_handlers={
             HexgridError: on_hexgrid_error,
             HTTPException: on_http_exception,
+            ClientDisconnect: on_client_gone,
             Exception: on_bug,
         },
     )

@@ -91,7 +91,11 @@ def _wrong_field(error: str, body: bytes, struct: type) -> SchemaError:
             f"body.{missing[1]}: Field required (missing)", param=f"body.{missing[1]}"
         )
     param = ".".join(["body", *keys])
-    found = _show(_at(body, keys))
+    if "out of range" in problem:
+        return SchemaError(
+            f"{param}: the number is larger than any that is taken (number_out_of_range)",
+            param=param,
+        )
     if expected := _EXPECTED.search(problem):
         wanted = expected["expected"].split(" | ")
         word = _WORDS.get(wanted[0], "type_error")
@@ -100,8 +104,10 @@ def _wrong_field(error: str, body: bytes, struct: type) -> SchemaError:
         elif "int" in wanted and expected["got"] == "float":
             word = "int_from_float"
         kinds = " or ".join(wanted)
+        found = _found(body, keys) or expected["got"]
         return SchemaError(f"{param}: expected {kinds}, got {found} ({word})", param=param)
     choices = ", ".join(_choices(typing.get_type_hints(struct)[keys[0]]))
+    found = _found(body, keys) or "another value"
     return SchemaError(f"{param}: expected {choices}; got {found} (literal_error)", param=param)
 
 
@@ -129,15 +135,20 @@ def _not_json(error: str, body: bytes) -> SchemaError:
 
 
 def _holds_lone_surrogate(body: bytes) -> bool:
-    """Whether that is all that is wrong: Python's own decoder lets such strings through."""
-    try:
-        return len(body) <= _EXPLAINED_BYTES and json.loads(body) is not None
-    except (ValueError, RecursionError):
+    """Whether a string does; Python's own decoder lets it through, and its encoder does not."""
+    if len(body) > _EXPLAINED_BYTES:
         return False
+    try:
+        json.dumps(json.loads(body.decode()), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
-def _at(body: bytes, keys: list[str]) -> Any:
-    """The value that stands at `keys` in the body."""
+def _found(body: bytes, keys: list[str]) -> str | None:
+    """What stands at `keys` in the body, in words; None where that cannot be told cheaply."""
     if len(body) > _EXPLAINED_BYTES:
         return None
     try:
@@ -146,7 +157,7 @@ def _at(body: bytes, keys: list[str]) -> Any:
             value = value[int(key)] if isinstance(value, list) else value[key]
     except (msgspec.DecodeError, LookupError, ValueError, TypeError, RecursionError):
         return None
-    return value
+    return _show(value)
 
 
 def _show(value: Any) -> str:

@@ -7,6 +7,8 @@ from starlette.responses import Response
 
 from hexgrid.errors import HexgridError
 
+# nginx's number for it; nobody is left to read the answer, but the metrics are.
+CLIENT_CLOSED_REQUEST = 499
 _HTTP_TYPES = {404: "NotFoundError", 405: "MethodNotAllowedError"}
 
 
@@ -27,6 +29,11 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     kind = _HTTP_TYPES.get(error.status_code, "BadRequestError")
     message = f"{error.detail}: {request.method} {request.url.path[:200]}"
     return _response(error.status_code, message, kind, None, dict(error.headers or {}))
+
+
+async def on_client_gone(_: Request, __: Exception) -> Response:
+    """Starlette's handler for a connection that was closed before the body had arrived."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def on_bug(_: Request, __: Exception) -> Response:

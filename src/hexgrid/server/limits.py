@@ -6,13 +6,16 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hexgrid.errors import DeadlineError
+from hexgrid.errors import DeadlineError, EngineClosedError
 from hexgrid.metrics import Metrics
 from hexgrid.server.errors import error_response
 
 
 class DeadlineMiddleware:
-    """Answers 504 when a request, its body's arrival included, takes longer than `seconds`."""
+    """Answers 504 when a request, its body's arrival included, takes longer than `seconds`.
+
+    And 503 when it is given up because the server stops.
+    """
 
     def __init__(self, app: ASGIApp, *, seconds: float) -> None:
         self._app = app
@@ -38,6 +41,11 @@ class DeadlineMiddleware:
                 raise
             error = DeadlineError(f"Not answered within {self._seconds:g} seconds")
             await error_response(error)(scope, receive, send)
+        except asyncio.CancelledError:  # by uvicorn, when a request outlasts --drain-timeout
+            if started:
+                raise
+            closed = EngineClosedError("The server stopped before it could answer")
+            await error_response(closed)(scope, receive, send)
 
 
 class MetricsMiddleware:

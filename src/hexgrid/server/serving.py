@@ -68,9 +68,10 @@ def serve(app: ASGIApp, config: ServerConfig, listener: socket.socket) -> None:
             timeout_graceful_shutdown=max(1, round(config.drain_timeout)),
         )
     )
-    # uvicorn sends itself the signal again once it has drained; by then there is nothing left to stop.
+    # uvicorn puts this handler in place itself, but later, and sends itself the signal again once it has
+    # drained: a signal that comes before that is not lost, and the one after it changes nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, server.handle_exit)
     server.run(sockets=[listener])
 
 
