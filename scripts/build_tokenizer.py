@@ -10,6 +10,7 @@ Run: pip download --no-deps dashscope, then: python scripts/build_tokenizer.py d
 import argparse
 import base64
 import hashlib
+import itertools
 import json
 import zipfile
 from pathlib import Path
@@ -58,7 +59,7 @@ def split_at_last_merge(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, b
     """The two parts that byte-pair encoding joins last to make `token`."""
     parts = [bytes([byte]) for byte in token]
     while len(parts) > 2:
-        pair_ranks = [ranks.get(a + b, len(ranks)) for a, b in zip(parts, parts[1:], strict=False)]
+        pair_ranks = [ranks.get(a + b, len(ranks)) for a, b in itertools.pairwise(parts)]
         best = min(range(len(pair_ranks)), key=pair_ranks.__getitem__)
         parts[best : best + 2] = [parts[best] + parts[best + 1]]
     return parts[0], parts[1]
