@@ -1,0 +1,112 @@
+"""The real command `hexgrid` in a process of its own, and what it says on stderr."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+
+DEADLINE = 120.0
+HEXGRID = str(Path(sys.executable).with_name("hexgrid"))
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's variables without any of hexgrid's, and `variables`."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HEXGRID_")}
+    return kept | variables
+
+
+def hexgrid(
+    *arguments: str, stdin: str = "", **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command that ends by itself."""
+    return subprocess.run(
+        [HEXGRID, *arguments],
+        input=stdin,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+class Serving:
+    """A `hexgrid serve` that runs; `stdout` and `stderr` grow while it does."""
+
+    def __init__(self, arguments: tuple[str, ...], variables: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [HEXGRID, "serve", *arguments],
+            env=environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.stdout = self.stderr = ""
+        self._ended = False
+        self._news = threading.Condition()
+        self._readers = [
+            threading.Thread(target=read) for read in (self._read_stdout, self._read_stderr)
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_for(self, pattern: str) -> "re.Match[str]":
+        """What `pattern` matches on stderr, once it does; fails when the process ends before."""
+        with self._news:
+            self._news.wait_for(lambda: self._ended or re.search(pattern, self.stderr), DEADLINE)
+            found = re.search(pattern, self.stderr)
+        assert found, f"no {pattern!r} in: {self.stderr}"
+        return found
+
+    @property
+    def url(self) -> str:
+        """Where it listens; waits until it says so."""
+        return self.wait_for(r"Listening on (http://\S+) ")[1]
+
+    def client(self, *, key: str | None = None) -> httpx2.Client:
+        """A client of this server."""
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=DEADLINE, trust_env=False)
+
+    def stop(self) -> int:
+        """The exit code after SIGTERM; all that it said has been read then."""
+        self.process.terminate()
+        code = self.process.wait(DEADLINE)
+        for reader in self._readers:
+            reader.join(DEADLINE)
+        return code
+
+    def _read_stdout(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                self.stdout += line
+
+    def _read_stderr(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                with self._news:
+                    self.stderr += line
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+
+@contextmanager
+def serve(*arguments: str, **variables: str) -> Iterator[Serving]:
+    """`hexgrid serve` on a free port while the block runs."""
+    serving = Serving(("--port", "0", *arguments), variables)
+    try:
+        yield serving
+    finally:
+        if serving.process.poll() is None:
+            serving.process.kill()
+        serving.stop()

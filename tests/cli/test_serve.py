@@ -1,0 +1,194 @@
+"""hexgrid serve as operators meet it: what it says at the start, keeps to itself, and refuses."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.cli.hexgrid_process import DEADLINE, Serving, environment, hexgrid, serve
+
+KEY = "sekret-in-argv"
+TEXT = "a text that is nobody else's business"
+
+
+@pytest.fixture(scope="module")
+def server(tiny_checkpoint: Path) -> Iterator[Serving]:
+    """One that was told something by flags, something by variables, and one thing by both."""
+    with serve(
+        *(str(tiny_checkpoint), "--served-model-name", "first", "--served-model-name", "second"),
+        *("--api-key", KEY, "--log-level", "debug", "--dtype", "float32", "--max-model-len", "512"),
+        HEXGRID_MAX_MODEL_LEN="100",
+        HEXGRID_MAX_NUM_BATCHED_TOKENS="256",
+        HEXGRID_MAX_BODY_BYTES="1000",
+        HEXGRID_PUBLIC_METRICS="true",
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: Serving) -> Iterator[httpx2.Client]:
+    """Its client, with the key; the server is ready."""
+    with server.client(key=KEY) as client:
+        assert client.get("/ready").status_code == 200
+        yield client
+
+
+def run_curl_line(server: Serving, **variables: str) -> str:
+    """What bash prints of the command that the server proposes."""
+    line = server.wait_for(r"(?m)^ +(curl .*)$")[1]
+    done = subprocess.run(
+        ["bash", "-c", f"{line} --silent"],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_it_says_what_it_serves_and_how(server: Serving) -> None:
+    line = server.wait_for(r"(?m)^Serving .*$")[0]
+
+    assert line.startswith("Serving first = second: cpu float32, 64 dimensions, up to 512 tokens")
+    assert "256 tokens a batch" in line
+    assert re.search(
+        r"memory: weights 0\.02 GB, .* GB for a full batch, .* GB for the longest", line
+    )
+
+
+def test_it_says_where_it_listens_and_that_a_key_is_needed(
+    server: Serving, client: httpx2.Client
+) -> None:
+    assert f"Listening on {server.url} (a key is required)" in server.stderr
+
+
+def test_a_client_may_come_as_soon_as_it_is_told_where(tiny_checkpoint: Path) -> None:
+    with serve(str(tiny_checkpoint)) as server:
+        port = int(server.url.rpartition(":")[2])
+
+        socket.create_connection(("127.0.0.1", port), DEADLINE).close()
+
+
+def test_the_proposed_curl_line_works(server: Serving) -> None:
+    body = json.loads(run_curl_line(server, HEXGRID_API_KEY=KEY))
+
+    assert body["model"] == "first"
+    assert len(body["data"][0]["embedding"]) == 64
+
+
+def test_variables_act_and_flags_beat_them(client: httpx2.Client) -> None:
+    cards = client.get("/v1/models").json()["data"]
+    body = {"input": "a" * 1000}
+
+    assert [(card["id"], card["max_model_len"]) for card in cards] == [
+        ("first", 512),
+        ("second", 512),
+    ]
+    assert client.post("/v1/embeddings", json=body).status_code == 413
+    assert client.get("/metrics", headers={"authorization": ""}).status_code == 200
+
+
+def test_the_process_list_does_not_show_the_key(server: Serving, client: httpx2.Client) -> None:
+    shown = " ".join(psutil.Process(server.process.pid).cmdline())
+
+    assert KEY not in shown
+    assert "hexgrid serve" in shown
+    assert "--api-key ***" in shown
+
+
+def test_neither_keys_nor_texts_are_logged_even_at_debug_level(tiny_checkpoint: Path) -> None:
+    with serve(str(tiny_checkpoint), "--log-level", "debug", HEXGRID_API_KEY=KEY) as server:
+        with server.client(key=KEY) as client:
+            for body in ({"input": TEXT}, {"input": TEXT, "dimensions": 0}, {"input": {TEXT: 1}}):
+                client.post("/v1/embeddings", json=body)
+            client.get("/version", headers={"authorization": f"Bearer {KEY}x"})
+        server.stop()
+
+    said = server.stdout + server.stderr
+    assert "POST /v1/embeddings" in said
+    assert KEY not in said
+    assert TEXT not in said
+
+
+def test_without_a_model_the_embedded_one_is_served_with_a_notice() -> None:
+    with serve() as server:
+        assert "(no key is required)" in server.wait_for("Listening.*")[0]
+        body = json.loads(run_curl_line(server))
+
+        assert body["model"] == "hexgrid/nano"
+        assert re.search("(?m)^NOTE: hexgrid/nano .* mean nothing", server.stderr)
+
+
+def test_several_models_are_served_side_by_side(tiny_checkpoint: Path) -> None:
+    models = [f"{name}={tiny_checkpoint}" for name in ("a", "b")]
+    with serve(*models, HEXGRID_MODEL="ignored") as server, server.client() as client:
+        found = [
+            client.post("/v1/embeddings", json={"input": "x", "model": name}).json()["model"]
+            for name in ("a", "b")
+        ]
+
+        assert found == ["a", "b"]
+        assert server.stderr.count("Serving ") == 2
+
+
+def test_other_machines_are_not_let_in_without_a_key() -> None:
+    done = hexgrid("serve", "--host", "0.0.0.0", "--port", "0")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "--host 0.0.0.0 is reachable from other machines and no API key is set" in done.stderr
+
+
+def test_a_taken_port_is_told_before_anything_is_loaded(tiny_checkpoint: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = hexgrid("serve", str(tiny_checkpoint), "--port", port)
+
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"Cannot listen on 127.0.0.1 port {port}" in done.stderr
+
+
+def test_a_bad_checkpoint_is_told_by_its_tensor_before_the_port_opens(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "bad"
+    shutil.copytree(tiny_checkpoint, directory)
+    weights = load_file(directory / "model.safetensors")
+    del weights["layers.1.self_attn.k_norm.weight"]
+    save_file(weights, directory / "model.safetensors")
+
+    done = hexgrid("serve", str(directory), "--port", "0")
+
+    assert done.returncode == 1
+    assert "layers.1.self_attn.k_norm.weight is missing" in done.stderr
+    assert "Listening" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        (["--port", "-1"], {}, "--port must be at least 0, got -1"),
+        ([], {"HEXGRID_PROT": "1"}, "HEXGRID_PROT names no setting; did you mean HEXGRID_PORT?"),
+        ([], {"HEXGRID_PORT": "http"}, "HEXGRID_PORT must be a number, got 'http'"),
+        (["--dtype", "auto"], {"HEXGRID_ALLOW_ANONYMOUS": "maybe"}, "must be true or false"),
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_one_line(
+    arguments: list[str], variables: dict[str, str], message: str
+) -> None:
+    done = hexgrid("serve", *arguments, **variables)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert message in done.stderr

@@ -1,0 +1,64 @@
+"""Causal attention over packed sequences, against softmax written out."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from hexgrid.model.attention import backend_for, flash, sdpa
+from hexgrid.model.packing import pack
+from tests.checkpoints import random_ids
+from tests.model.running import CPU
+
+LENGTHS = (1, 9, 4, 2)
+
+
+def written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """All query rows of one sequence: q [L, N, D], k and v [L, K, D] -> [L, N * D]."""
+    group = q.shape[1] // k.shape[1]
+    rows = []
+    for head in range(q.shape[1]):
+        keys, values = k[:, head // group], v[:, head // group]
+        scores = q[:, head] @ keys.T / q.shape[2] ** 0.5
+        later = torch.ones_like(scores).triu(1).bool()
+        rows.append(scores.masked_fill(later, float("-inf")).softmax(-1) @ values)
+    return torch.stack(rows, dim=1).flatten(1)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 3), (6, 1)])
+def test_a_row_sees_its_own_sequence_up_to_itself(heads: int, kv_heads: int) -> None:
+    torch.manual_seed(0)
+    packed = pack(random_ids(LENGTHS), CPU)
+    q, k, v = (torch.randn(sum(LENGTHS), n, 8) for n in (heads, kv_heads, kv_heads))
+
+    expected = torch.cat(
+        [written_out(*each) for each in zip(*(x.split(LENGTHS) for x in (q, k, v)), strict=True)]
+    )
+
+    torch.testing.assert_close(sdpa(q, k, v, LENGTHS, packed), expected)
+
+
+def test_a_lone_last_row_is_the_last_row_of_all() -> None:
+    torch.manual_seed(0)
+    packed = pack(random_ids(LENGTHS), CPU)
+    q, k, v = (torch.randn(sum(LENGTHS), heads, 8) for heads in (4, 2, 2))
+
+    lone = sdpa(q[packed.last_rows], k, v, (1,) * len(LENGTHS), packed)
+
+    torch.testing.assert_close(lone, sdpa(q, k, v, LENGTHS, packed)[packed.last_rows])
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "expected"),
+    [
+        ("cpu", torch.float32, sdpa),
+        ("cpu", torch.bfloat16, sdpa),
+        ("mps", torch.float16, sdpa),
+        ("cuda", torch.float32, sdpa),
+        ("cuda", torch.bfloat16, flash),
+        ("cuda", torch.float16, flash),
+    ],
+)
+def test_flash_is_for_sixteen_bits_on_cuda(
+    device: str, dtype: torch.dtype, expected: object
+) -> None:
+    assert backend_for(torch.device(device), dtype) is expected

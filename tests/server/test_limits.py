@@ -1,0 +1,156 @@
+"""Time limits and the queue's limit: 504 and 429, and what is left of a request after them."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+
+from hexgrid.engine.served_model import ServedModel
+from hexgrid.metrics import Metrics
+from tests.server.gated_runner import GatedRunner
+from tests.server.running import (
+    connect,
+    embed,
+    error,
+    metric,
+    serving,
+    variant,
+    vectors,
+    wait_for_metric,
+)
+
+
+def test_a_request_past_its_deadline_is_a_504(tiny_model: ServedModel, runner: GatedRunner) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m", runner=runner)
+    with serving([model], metrics, request_timeout=0.1) as client:
+        detail = error(embed(client, [1]))
+        runner.gate.set()
+
+    assert (detail["code"], detail["type"]) == (504, "GatewayTimeoutError")
+    assert "within 0.1 seconds" in detail["message"]
+
+
+def test_a_request_past_its_deadline_leaves_the_queue(
+    tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m", runner=runner, max_num_seqs=1)
+    with serving([model], metrics, request_timeout=1) as client:
+        request = callers.submit(embed, client, [[1], [2], [3]])
+        runner.wait_until_started(1)
+
+        wait_for_metric(client, "queue_sequences", 0, model_name="m")
+        assert request.result().status_code == 504
+        runner.gate.set()
+    assert runner.started == [[1]]
+
+
+def test_the_deadline_counts_the_bodys_arrival(tiny_model: ServedModel) -> None:
+    metrics = Metrics()
+    with serving([variant(tiny_model, metrics, "m")], metrics, request_timeout=0.1) as client:
+        connection = connect(client)
+        connection.putrequest("POST", "/v1/embeddings")
+        connection.putheader("content-type", "application/json")
+        connection.putheader("content-length", "100")
+        connection.endheaders(b'{"input":')
+
+        assert connection.getresponse().status == 504
+        connection.close()
+
+
+def test_more_tokens_than_may_wait_are_a_429_with_a_time(
+    tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m", runner=runner, max_num_queued_tokens=10)
+    with serving([model], metrics) as client:
+        running = callers.submit(embed, client, [1, 1])
+        runner.wait_until_started(1)
+        waiting = callers.submit(embed, client, [2] * 8)
+        wait_for_metric(client, "queue_tokens", 8, model_name="m")
+
+        refused, taken = embed(client, [3] * 3), callers.submit(embed, client, [4] * 2)
+        wait_for_metric(client, "queue_tokens", 10, model_name="m")
+        runner.gate.set()
+
+        detail = error(refused)
+        assert (detail["code"], detail["type"]) == (429, "RateLimitError")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "8 tokens wait already and this request has 3; at most 10" in detail["message"]
+        assert metric(client, "rejections_total", model_name="m", reason="RateLimitError") == 1
+        for request in (running, waiting, taken):
+            vectors(request.result())
+
+
+def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits(
+    tiny_model: ServedModel,
+) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m", max_num_queued_tokens=10)
+    with serving([model], metrics) as client:
+        vectors(embed(client, [1] * 50))
+
+
+def test_requests_in_flight_are_counted(
+    tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    with serving([variant(tiny_model, metrics, "m", runner=runner)], metrics) as client:
+        requests = [callers.submit(embed, client, [i]) for i in range(3)]
+
+        wait_for_metric(client, "http_requests_in_flight", 3 + 1)  # and the one that asks
+        runner.gate.set()
+        assert [request.result().status_code for request in requests] == [200] * 3
+        wait_for_metric(client, "http_requests_in_flight", 1)
+
+
+def test_other_paths_answer_while_the_model_is_busy(
+    tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    with serving([variant(tiny_model, metrics, "m", runner=runner)], metrics) as client:
+        request = callers.submit(embed, client, [1])
+        runner.wait_until_started(1)
+
+        assert client.get("/ready").status_code == 200
+        assert client.post("/tokenize", json={"prompt": "a"}).status_code == 200
+        runner.gate.set()
+        assert request.result().status_code == 200
+
+
+def test_a_smaller_priority_number_runs_first(
+    tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m", runner=runner, max_num_seqs=1)
+    with serving([model], metrics) as client:
+        requests = [callers.submit(embed, client, [1])]
+        runner.wait_until_started(1)
+        for waiting, (id_, priority) in enumerate([(2, 5), (3, 0), (4, -5)], start=1):
+            requests.append(callers.submit(embed, client, [id_], priority=priority))
+            wait_for_metric(client, "queue_sequences", waiting, model_name="m")
+        runner.gate.set()
+
+        for request in requests:
+            vectors(request.result())
+    assert runner.started == [[1], [4], [3], [2]]
+
+
+def test_concurrent_requests_share_a_batch_and_keep_their_own_vectors(
+    tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    with serving([variant(tiny_model, metrics, "m", runner=runner)], metrics) as client:
+
+        def raw(id_: int) -> httpx2.Response:
+            return embed(client, [[id_], [id_ + 100]], use_activation=False)
+
+        first = callers.submit(raw, 0)
+        runner.wait_until_started(2)
+        rest = [callers.submit(raw, id_) for id_ in range(1, 9)]
+        wait_for_metric(client, "queue_sequences", 16, model_name="m")
+        runner.gate.set()
+
+        found = [vectors(request.result())[:, 0].tolist() for request in (first, *rest)]
+        assert found == [[id_, id_ + 100] for id_ in range(9)]
+        assert metric(client, "batch_sequences_count", model_name="m") == 2

@@ -1,0 +1,71 @@
+"""A client that goes away takes its work with it; those that stay are answered."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hexgrid.engine.served_model import ServedModel
+from hexgrid.metrics import Metrics
+from tests.server.gated_runner import GatedRunner
+from tests.server.running import connect, embed, metric, serving, variant, vectors, wait_for_metric
+
+
+def test_a_client_that_leaves_frees_what_has_not_run(
+    tiny_model: ServedModel, runner: GatedRunner
+) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m", runner=runner, max_num_seqs=1)
+    with serving([model], metrics) as client:
+        connection = connect(client)
+        headers = {"content-type": "application/json"}
+        connection.request("POST", "/v1/embeddings", b'{"input":[[1],[2],[3]]}', headers)
+        runner.wait_until_started(1)
+        assert metric(client, "queue_sequences", model_name="m") == 2
+
+        connection.close()
+
+        wait_for_metric(client, "queue_sequences", 0, model_name="m")
+        wait_for_metric(client, "http_requests_in_flight", 1)
+        assert metric(client, "queue_tokens", model_name="m") == 0
+        assert metric(client, "rejections_total", model_name="m", reason="ClientGone") == 1
+        assert metric(client, "http_requests_total", path="/v1/embeddings", status="499") == 1
+        runner.gate.set()
+        vectors(embed(client, [4]))
+    assert runner.started == [[1], [4]]
+
+
+def test_a_client_that_leaves_takes_nobody_elses_work(
+    tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m", runner=runner, max_num_seqs=2)
+    with serving([model], metrics) as client:
+        connection = connect(client)
+        headers = {"content-type": "application/json"}
+        connection.request("POST", "/v1/embeddings", b'{"input":[[1],[2],[3]]}', headers)
+        runner.wait_until_started(2)
+        staying = callers.submit(embed, client, [[3], [4]], use_activation=False)
+        wait_for_metric(client, "queue_sequences", 3, model_name="m")
+
+        connection.close()
+
+        wait_for_metric(client, "queue_sequences", 2, model_name="m")
+        runner.gate.set()
+        assert vectors(staying.result())[:, 0].tolist() == [3, 4]
+
+
+def test_a_client_that_leaves_is_not_logged_as_an_error(
+    tiny_model: ServedModel, runner: GatedRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = Metrics()
+    with serving([variant(tiny_model, metrics, "m", runner=runner)], metrics) as client:
+        connection = connect(client)
+        headers = {"content-type": "application/json"}
+        connection.request("POST", "/v1/embeddings", b'{"input":[1]}', headers)
+        runner.wait_until_started(1)
+        connection.close()
+        wait_for_metric(client, "http_requests_in_flight", 1)
+        runner.gate.set()
+        vectors(embed(client, [2]))
+
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
