@@ -3,6 +3,8 @@
 HexgridError                     500 InternalServerError
 +-- ConfigError                  a setting is wrong: the command stops before anything is loaded
 +-- CheckpointError              a checkpoint cannot be served: the command stops before the port opens
++-- DataError                    a file of evaluation data is not of its form: nothing is computed
++-- RemoteError                  another server, asked for vectors, refuses or cannot be reached
 +-- RequestError                 400 BadRequestError
 |   +-- SchemaError              400 Bad Request (the body is not JSON, or a field has a wrong type)
 |   +-- UnauthorizedError        401
@@ -45,6 +47,14 @@ class ConfigError(HexgridError):
 
 class CheckpointError(HexgridError):
     """A checkpoint is missing, incomplete, of another architecture, or asks for what hexgrid refuses."""
+
+
+class DataError(HexgridError):
+    """A file of evaluation data is missing or not of its form."""
+
+
+class RemoteError(HexgridError):
+    """Another server, asked for vectors, refuses, cannot be reached, or answers something else."""
 
 
 class RequestError(HexgridError):

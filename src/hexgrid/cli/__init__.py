@@ -13,7 +13,8 @@ _VERBS = {
     "serve": "Serve embeddings over HTTP.",
     "embed": "Embed texts here and print JSON.",
     "rank": "Find the document that answers a query best.",
-    "checkpoint": "Make or inspect checkpoints.",
+    "eval": "Score a model or a server on data of your own.",
+    "checkpoint": "Make, inspect or export checkpoints.",
     "verify": "Compare a real checkpoint with published vectors.",
 }
 _USAGE_ERROR, _FAILURE = 2, 1

@@ -1,15 +1,22 @@
-"""hexgrid checkpoint: make random ones, look into real ones."""
+"""hexgrid checkpoint: make random ones, look into real ones, write them out for other software."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hexgrid.model.layout import Progress
 
 
 @click.group()
 def command() -> None:
-    """Make or inspect checkpoints."""
+    """Make, inspect or export checkpoints."""
 
 
 @command.command()
@@ -34,21 +41,18 @@ def make(directory: Path, size: Any, layers: int | None, seed: int, dtype: str) 
     """
     import torch
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
     from hexgrid.model.synthetic import WARNING, make_checkpoint
 
     console = Console(stderr=True)
-    bar = Progress(BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console)
-    with bar as progress:
-        task = progress.add_task("Writing")
+    with _progress(console) as on_tensor:
         make_checkpoint(
             directory,
             size,
             num_layers=layers,
             seed=seed,
             dtype=getattr(torch, dtype),
-            on_tensor=lambda done, total: progress.update(task, completed=done, total=total),
+            on_tensor=on_tensor,
         )
     console.print(f"Wrote {directory}. [bold]{WARNING}[/bold]", highlight=False)
 
@@ -77,3 +81,42 @@ def info(model: str, revision: str | None) -> None:
             indent=2,
         )
     )
+
+
+@command.command()
+@click.argument("model")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="bfloat16 is half as large; float32 loses nothing of any checkpoint.",
+)
+@click.option("--revision", help="Branch, tag or commit of a hub id.")
+def export(model: str, directory: Path, dtype: Any, revision: str | None) -> None:
+    """Write MODEL (hexgrid/nano, a directory or a hub id) in the published layout into a new DIRECTORY.
+
+    transformers, sentence-transformers and vLLM load the result and give the vectors that hexgrid gives.
+    """
+    from rich.console import Console
+
+    from hexgrid.model.compact import export as export_checkpoint
+    from hexgrid.model.hub import resolve
+
+    console = Console(stderr=True)
+    source = resolve(model, revision=revision)
+    with _progress(console) as on_tensor:
+        export_checkpoint(source, directory, dtype, on_tensor=on_tensor)
+    console.print(f"Wrote {directory}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(console: "Console") -> Iterator["Progress"]:
+    """A bar of bytes written, and what moves it."""
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("Writing")
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -2,6 +2,8 @@
 
 Everything that can be wrong is found here, from the headers alone, and named: a missing, unused or misshapen
 tensor, pooling that is not last-token, a file that a config names and the directory lacks.
+
+The embedding table comes in two forms: whole, as published, or compact (see embedding_table.py).
 """
 
 import json
@@ -18,7 +20,15 @@ from hexgrid.model.config import ModelConfig
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+EMBEDDING = "embed_tokens.weight"
+# What stands in its place in the compact form.
+ROWS, SCALES, ROW_OF_TOKEN = COMPACT_EMBEDDING = (
+    "embed_tokens.rows",
+    "embed_tokens.scales",
+    "embed_tokens.row_of_token",
+)
 _FLOAT_DTYPES = ("F32", "BF16", "F16")
+_DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2, "I8": 1, "I32": 4}
 # A causal language model's output layer: an embedding model has no use for it, tied or not.
 _IGNORED = "lm_head.weight"
 _PREFIX = "model."
@@ -33,6 +43,14 @@ class TensorEntry(NamedTuple):
     stored_name: str
     shape: tuple[int, ...]
     dtype: str
+
+
+class _Expected(NamedTuple):
+    """What a tensor must be, and who says so."""
+
+    shape: tuple[int, ...]
+    dtypes: tuple[str, ...] = _FLOAT_DTYPES
+    asked_by: str = "config.json"
 
 
 @dataclass(frozen=True)
@@ -51,8 +69,7 @@ class Checkpoint:
     @property
     def num_bytes(self) -> int:
         """Bytes of all weights as they are stored."""
-        width = {"F32": 4, "BF16": 2, "F16": 2}
-        return sum(width[t.dtype] * math.prod(t.shape) for t in self.tensors.values())
+        return sum(_DTYPE_BYTES[t.dtype] * math.prod(t.shape) for t in self.tensors.values())
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
@@ -67,15 +84,15 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         raise CheckpointError(f"{directory} has no tokenizer.json")
     tensors = _list_tensors(directory)
     tensors.pop(_IGNORED, None)
-    _check_tensors(tensors, expected_shapes(config))
+    _check_tensors(tensors, _expected_tensors(config, tensors))
     return Checkpoint(directory, config, tensors, _read_prompts(directory))
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor that a checkpoint of this config must hold."""
+    """Name -> shape of every tensor that a checkpoint of this config holds in the published form."""
     hidden, inner = config.hidden_size, config.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
-        "embed_tokens.weight": (config.vocab_size, hidden),
+        EMBEDDING: (config.vocab_size, hidden),
         "norm.weight": (hidden,),
     }
     for index in range(config.num_hidden_layers):
@@ -146,17 +163,30 @@ def _read_header(file: Path) -> dict[str, TensorEntry]:
     return entries
 
 
-def _check_tensors(found: dict[str, TensorEntry], expected: dict[str, tuple[int, ...]]) -> None:
+def _expected_tensors(config: ModelConfig, found: dict[str, TensorEntry]) -> dict[str, _Expected]:
+    """What must be there, given whether the embedding table that is there is the compact one."""
+    expected = {name: _Expected(shape) for name, shape in expected_shapes(config).items()}
+    if EMBEDDING in found or not any(name in found for name in COMPACT_EMBEDDING):
+        return expected
+    del expected[EMBEDDING]
+    rows = found.get(ROWS)
+    num_rows = max(rows.shape[0], 1) if rows is not None and rows.shape else 1
+    return expected | {
+        ROWS: _Expected((num_rows, config.hidden_size), ("I8",)),
+        SCALES: _Expected((num_rows,), ("F16",), ROWS),
+        ROW_OF_TOKEN: _Expected((config.vocab_size,), ("I32",)),
+    }
+
+
+def _check_tensors(found: dict[str, TensorEntry], expected: dict[str, _Expected]) -> None:
     problems = []
-    for name, shape in expected.items():
+    for name, (shape, dtypes, asked_by) in expected.items():
         if name not in found:
             problems.append(f"{name} is missing")
         elif found[name].shape != shape:
-            problems.append(f"{name} has shape {found[name].shape}, config.json asks for {shape}")
-        elif found[name].dtype not in _FLOAT_DTYPES:
-            problems.append(
-                f"{name} is {found[name].dtype}, readable are {', '.join(_FLOAT_DTYPES)}"
-            )
+            problems.append(f"{name} has shape {found[name].shape}, {asked_by} asks for {shape}")
+        elif found[name].dtype not in dtypes:
+            problems.append(f"{name} is {found[name].dtype}, readable are {', '.join(dtypes)}")
     problems += [
         f"{found[name].stored_name} is unused (no such tensor in a Qwen3 of this config)"
         for name in found.keys() - expected.keys()

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from hexgrid.config import Device, Dtype
 from hexgrid.errors import ConfigError
-from hexgrid.model.checkpoint import Checkpoint
+from hexgrid.model.checkpoint import COMPACT_EMBEDDING, EMBEDDING, Checkpoint
 from hexgrid.model.config import ModelConfig
+from hexgrid.model.embedding_table import CompactTable, expand
 from hexgrid.model.qwen3 import LayerWeights, Weights
 
 # From this width on (the 8B model), float16 overflows on ordinary texts ("import numpy as np" is one):
@@ -65,19 +66,48 @@ def load_weights(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtyp
     """All weights of `checkpoint` on `device` in `dtype`.
 
     The embedding table stays in the checkpoint's own dtype where that is narrower: rows are converted
-    as they are looked up, which loses nothing and halves the table.
+    as they are looked up, which loses nothing and halves the table. A compact table counts as float32.
+
+    Raises:
+        CheckpointError: a compact table's values do not fit together.
     """
-    names = ["embed_tokens.weight", "norm.weight"]
-    with _Reader(checkpoint, names) as reader:
-        stored = reader.stored_dtype("embed_tokens.weight")
-        narrow = stored if stored.itemsize < dtype.itemsize else dtype
-        embedding = reader.read(["embed_tokens.weight"], device, narrow)
-        final_norm = reader.read(["norm.weight"], device, dtype)
+    stored = stored_dtype(checkpoint, EMBEDDING)
+    narrow = stored if stored.itemsize < dtype.itemsize else dtype
+    embedding = load_tensor(checkpoint, EMBEDDING, device, narrow)
+    final_norm = load_tensor(checkpoint, "norm.weight", device, dtype)
     layers = tuple(
         _load_layer(checkpoint, f"layers.{index}.", device, dtype)
         for index in range(checkpoint.config.num_hidden_layers)
     )
     return Weights(embedding, layers, final_norm)
+
+
+def load_tensor(
+    checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """One tensor of the published form, by its name; a compact embedding table is expanded.
+
+    Raises:
+        CheckpointError: a compact table's values do not fit together.
+    """
+    if name in checkpoint.tensors:
+        with _Reader(checkpoint, [name]) as reader:
+            return reader.read([name], device, dtype)
+    assert name == EMBEDDING
+    config = checkpoint.config
+    target = torch.empty(config.vocab_size, config.hidden_size, dtype=dtype, device=device)
+    with _Reader(checkpoint, COMPACT_EMBEDDING) as reader:
+        expand(CompactTable(*map(reader.view, COMPACT_EMBEDDING)), target)
+    return target
+
+
+def stored_dtype(checkpoint: Checkpoint, name: str) -> torch.dtype:
+    """The dtype in which a tensor of the published form is stored; float32 for a compact table."""
+    if name not in checkpoint.tensors:
+        return torch.float32
+    return {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[
+        checkpoint.tensors[name].dtype
+    ]
 
 
 def _load_layer(
@@ -119,10 +149,11 @@ class _Reader:
         self._files.clear()
         self._stack.close()
 
-    def stored_dtype(self, name: str) -> torch.dtype:
-        return {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[
-            self._tensors[name].dtype
-        ]
+    def view(self, name: str) -> Tensor:
+        """A tensor as it is stored, good while the `with` block runs."""
+        entry = self._tensors[name]
+        tensor: Tensor = self._files[entry.file].get_tensor(entry.stored_name)
+        return tensor
 
     def read(self, names: Sequence[str], device: torch.device, dtype: torch.dtype) -> Tensor:
         """The named tensors one below the other, as one new tensor that owns its memory."""
@@ -130,8 +161,7 @@ class _Reader:
         shape = (sum(rows), *self._tensors[names[0]].shape[1:])
         target = torch.empty(shape, dtype=dtype, device=device)
         for name, part in zip(names, target.split(rows), strict=True):
-            entry = self._tensors[name]
-            part.copy_(self._files[entry.file].get_tensor(entry.stored_name))
+            part.copy_(self.view(name))
         return target
 
 

@@ -5,23 +5,20 @@ For tests, benchmarks and trying a deployment without a download. Their vectors 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hexgrid import nano
-from hexgrid.errors import CheckpointError
 from hexgrid.model import config as model_config
-from hexgrid.model.checkpoint import INDEX_FILE, SINGLE_FILE, expected_shapes
+from hexgrid.model import layout
+from hexgrid.model.checkpoint import expected_shapes
 
 Size = Literal["tiny", "0.6B", "4B", "8B"]
 
-_SHARD_BYTES = 4 * 2**30
 _END_OF_TEXT, _IM_END = 151_643, 151_645
 # The tokenizers of 4B and 8B are that of 0.6B without its last four added tokens.
 _SMALLER_VOCABULARY = 151_665
@@ -64,7 +61,7 @@ def make_checkpoint(
     num_layers: int | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.bfloat16,
-    on_tensor: Callable[[int, int], None] = lambda _done, _total: None,
+    on_tensor: layout.Progress = lambda _done, _total: None,
 ) -> None:
     """Write a checkpoint of `size` (of `num_layers` layers, if given) into the new `directory`.
 
@@ -73,19 +70,22 @@ def make_checkpoint(
     Raises:
         CheckpointError: the directory holds something already.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise CheckpointError(f"{directory} is not empty; name a new directory")
-    directory.mkdir(parents=True, exist_ok=True)
+    layout.new_directory(directory)
     shape = SHAPES[size]
     config = config_json(shape, num_layers or shape.num_hidden_layers, dtype)
-    _write_json(directory / "config.json", config)
-    _write_json(directory / "modules.json", _modules())
-    _write_json(directory / "1_Pooling/config.json", _pooling(shape.hidden_size))
-    _write_json(directory / "config_sentence_transformers.json", _prompts())
-    _write_json(directory / "tokenizer_config.json", _tokenizer_config())
+    layout.write_json(directory / "config.json", config)
+    layout.write_modules(directory, shape.hidden_size)
+    layout.write_json(directory / "config_sentence_transformers.json", _prompts())
+    layout.write_json(directory / "tokenizer_config.json", _tokenizer_config())
     (directory / "tokenizer.json").write_bytes(tokenizer_json(shape.vocab_size))
     (directory / "README.md").write_text(f"# {size}-shaped random checkpoint\n\n{WARNING}\n")
-    _write_weights(directory, model_config.parse(config), seed, dtype, on_tensor)
+    layout.write_weights(
+        directory,
+        expected_shapes(model_config.parse(config)),
+        dtype,
+        lambda name, its_shape: random_tensor(name, its_shape, seed, dtype),
+        on_tensor,
+    )
 
 
 def config_json(shape: Shape, num_layers: int, dtype: torch.dtype) -> dict[str, Any]:
@@ -144,80 +144,9 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int, dtype: torch.dty
     return tensor.normal_(0.0, deviation, generator=generator)
 
 
-def _write_weights(
-    directory: Path,
-    config: model_config.ModelConfig,
-    seed: int,
-    dtype: torch.dtype,
-    on_tensor: Callable[[int, int], None],
-) -> None:
-    """One file, or shards with an index where there is more than one shard's worth."""
-    shards = list(_shards(expected_shapes(config), dtype.itemsize))
-    total = config.num_parameters * dtype.itemsize
-    done = 0
-    weight_map = {}
-    for number, shard in enumerate(shards, start=1):
-        file = SINGLE_FILE
-        if len(shards) > 1:
-            file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        tensors = {}
-        for name, shape in shard.items():
-            tensors[name] = random_tensor(name, shape, seed, dtype)
-            weight_map[name] = file
-            done += tensors[name].nbytes
-            on_tensor(done, total)
-        save_file(tensors, directory / file, metadata={"format": "pt"})
-    if len(shards) > 1:
-        _write_json(
-            directory / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map}
-        )
-
-
-def _shards(
-    shapes: dict[str, tuple[int, ...]], itemsize: int
-) -> Iterator[dict[str, tuple[int, ...]]]:
-    """`shapes` in runs of at most a shard's bytes."""
-    shard: dict[str, tuple[int, ...]] = {}
-    size = 0
-    for name, shape in shapes.items():
-        num_bytes = itemsize * torch.Size(shape).numel()
-        if shard and size + num_bytes > _SHARD_BYTES:
-            yield shard
-            shard, size = {}, 0
-        shard[name] = shape
-        size += num_bytes
-    yield shard
-
-
-def _modules() -> list[dict[str, Any]]:
-    kinds = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
-    return [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate(kinds)
-    ]
-
-
-def _pooling(hidden_size: int) -> dict[str, Any]:
-    modes = (
-        "cls_token",
-        "mean_tokens",
-        "max_tokens",
-        "mean_sqrt_len_tokens",
-        "weightedmean_tokens",
-    )
-    off = {f"pooling_mode_{mode}": False for mode in modes}
-    return {
-        "word_embedding_dimension": hidden_size,
-        **off,
-        "pooling_mode_lasttoken": True,
-        "include_prompt": True,
-    }
-
-
 def _prompts() -> dict[str, Any]:
-    task = "Given a web search query, retrieve relevant passages that answer the query"
     return {
-        "prompts": {"query": f"Instruct: {task}\nQuery:", "document": ""},
+        "prompts": {"query": f"Instruct: {layout.QUERY_TASK}\nQuery:", "document": ""},
         "default_prompt_name": None,
         "similarity_fn_name": "cosine",
     }
@@ -234,8 +163,3 @@ def _tokenizer_config() -> dict[str, Any]:
         "model_max_length": 131_072,
         "unk_token": None,
     }
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,315 @@
+"""Vectors of a loaded model and of a server: the same numbers, cut texts counted, refusals told.
+
+hexgrid's own server is the real one. What other servers do is shown by a small one on loopback.
+"""
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hexgrid.config import Secret
+from hexgrid.engine.served_model import ServedModel
+from hexgrid.errors import ConfigError, RemoteError
+from hexgrid.evaluation.datasets import read_sets
+from hexgrid.evaluation.local import embed_with
+from hexgrid.evaluation.remote import opened_remote
+from hexgrid.evaluation.run import evaluate
+from hexgrid.metrics import Metrics
+from hexgrid.tokenizer import Tokenizer
+from tests.server.running import KEY, serving, variant
+
+OWN = Path(__file__).parents[1] / "data/eval"
+TEXTS = ["one text", "", "a third, longer text"]
+SHORT = 8  # tokens that the model "short" takes
+LONG_TEXT = "many words " * SHORT
+
+
+@pytest.fixture(scope="module")
+def short_model(tiny_checkpoint: Path, tiny_model: ServedModel) -> ServedModel:
+    """`tiny_model`, taking few tokens."""
+    tokenizer = Tokenizer(
+        tiny_checkpoint / "tokenizer.json",
+        vocab_size=tiny_model.tokenizer.vocab_size,
+        max_model_len=SHORT,
+    )
+    return replace(tiny_model, tokenizer=tokenizer, max_model_len=SHORT)
+
+
+@pytest.fixture(scope="module")
+def url(tiny_model: ServedModel, short_model: ServedModel) -> Iterator[str]:
+    """A hexgrid server of the models "tiny" and "short", which wants a key."""
+    metrics = Metrics()
+    models = [variant(tiny_model, metrics, "tiny"), variant(short_model, metrics, "short")]
+    with serving(models, metrics, api_key=(Secret(KEY),)) as client:
+        yield str(client.base_url.join("/v1"))
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of this machine has nothing to do with loopback."""
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+def test_a_server_gives_the_scores_of_the_model_in_process(
+    url: str, tiny_model: ServedModel
+) -> None:
+    sets = read_sets(OWN)
+    options: dict[str, Any] = {"dimensions": (64, 16), "query_prompt": "Instruct: x\nQuery:"}
+
+    here = evaluate(sets, embed_with(tiny_model), **options)
+    with opened_remote(url, model="tiny", key=KEY) as remote:
+        there = evaluate(sets, remote.embed, **options)
+
+    assert there == here
+    assert len(here.results) == 4
+
+
+def test_long_texts_are_cut_and_counted_in_process(short_model: ServedModel) -> None:
+    answer = embed_with(short_model)([LONG_TEXT, "short", LONG_TEXT])
+
+    assert answer.num_truncated == 2
+    assert np.allclose(answer.vectors[0], answer.vectors[2], atol=1e-5)
+
+
+def test_long_texts_are_cut_and_counted_by_a_hexgrid_server(
+    url: str, short_model: ServedModel
+) -> None:
+    here = embed_with(short_model)([LONG_TEXT, "short"])
+    with opened_remote(url, model="short", key=KEY) as remote:
+        there = remote.embed([LONG_TEXT, "short"])
+        none_cut = remote.embed(["short"])
+
+    unit = here.vectors / np.linalg.norm(here.vectors, axis=1, keepdims=True)
+    assert np.allclose(there.vectors, unit, atol=1e-5)
+    assert (there.num_truncated, none_cut.num_truncated) == (1, 0)
+
+
+def test_one_of_several_models_must_be_named(url: str) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"lists 2 models \(tiny, short\).*--url-model"),
+        opened_remote(url, model=None, key=KEY),
+    ):
+        pass
+
+
+def test_a_model_that_is_not_there_is_told(url: str) -> None:
+    with (
+        opened_remote(url, model="large", key=KEY) as remote,
+        pytest.raises(RemoteError, match=r"The model `large` does not exist"),
+    ):
+        remote.embed(TEXTS)
+
+
+@pytest.mark.parametrize("key", [None, "wrong"])
+def test_a_missing_or_wrong_key_is_told_with_its_variable(url: str, key: str | None) -> None:
+    with (
+        pytest.raises(RemoteError, match="HEXGRID_API_KEY or OPENAI_API_KEY"),
+        opened_remote(url, model=None, key=key),
+    ):
+        pass
+
+
+def test_a_url_without_the_v1_is_told(url: str) -> None:
+    with (
+        opened_remote(url.removesuffix("/v1"), model="tiny", key=KEY) as remote,
+        pytest.raises(RemoteError, match="The URL must be what /embeddings follows"),
+    ):
+        remote.embed(TEXTS)
+
+
+def test_a_server_that_is_not_there_is_told() -> None:
+    with (
+        pytest.raises(RemoteError, match=r"http://127\.0\.0\.1:9/v1 cannot be asked: ConnectError"),
+        opened_remote("http://127.0.0.1:9/v1/", model="x", key=None),
+    ):
+        pass
+
+
+# A request's body -> status, headers and body of the answer.
+Answer = tuple[int, dict[str, str], Any]
+Respond = Callable[[dict[str, Any]], Answer]
+
+
+class Other:
+    """Some other server: `requests` are the bodies that it was sent, `keys` the keys."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        self.url = ""
+
+
+@contextmanager
+def other_server(respond: Respond, models: Any = ("m",)) -> Iterator[Other]:
+    """A server that answers POST /v1/embeddings by `respond`; it lists `models`, or nothing where None."""
+    other = Other()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = {"data": [{"id": name, "owned_by": "acme"} for name in models or ()]}
+            self._answer(200 if models is not None else 404, {}, found)
+
+        def do_POST(self) -> None:
+            other.keys.add(self.headers["authorization"])
+            other.requests.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self._answer(*respond(other.requests[-1]))
+
+        def _answer(self, status: int, headers: dict[str, str], body: Any) -> None:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    other.url = f"http://127.0.0.1:{server.server_port}/v1"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield other
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def items(*vectors: Any) -> dict[str, Any]:
+    """An answer of `vectors`, each as it stands on the wire."""
+    return {"data": [{"index": i, "embedding": vector} for i, vector in enumerate(vectors)]}
+
+
+def in_base64(*numbers: float) -> str:
+    return base64.b64encode(np.array(numbers, dtype="<f4").tobytes()).decode()
+
+
+def good(request: dict[str, Any]) -> Answer:
+    return 200, {}, items(*(in_base64(len(text), 1) for text in request["input"]))
+
+
+def test_any_openai_server_is_asked_in_base64_with_its_only_model_and_the_key() -> None:
+    with (
+        other_server(good) as other,
+        opened_remote(f"{other.url}/", model=None, key="k-1") as remote,
+    ):
+        answer = remote.embed(["a", "bcd"])
+
+    assert answer.vectors.tolist() == [[1, 1], [3, 1]]
+    assert answer.num_truncated is None, "it does not say"
+    assert other.keys == {"Bearer k-1"}
+    assert other.requests == [
+        {
+            "model": "m",
+            "input": ["a", "bcd"],
+            "encoding_format": "base64",
+            "truncate_prompt_tokens": -1,
+        }
+    ]
+
+
+def test_a_server_without_a_list_is_asked_for_the_model_named() -> None:
+    with (
+        other_server(good, models=None) as other,
+        opened_remote(other.url, model="named", key=None) as remote,
+    ):
+        remote.embed(["a"])
+
+    assert other.requests[0]["model"] == "named"
+    assert other.keys == {None}
+
+
+def test_without_a_list_or_a_name_there_is_no_model() -> None:
+    with (
+        other_server(good, models=None) as other,
+        pytest.raises(ConfigError, match=r"lists 0 models \(none\)"),
+        opened_remote(other.url, model=None, key=None),
+    ):
+        pass
+
+
+def test_numbers_and_another_order_are_read_too() -> None:
+    body = {"data": [{"index": 1, "embedding": [0, 2]}, {"index": 0, "embedding": [1, 0.5]}]}
+    with (
+        other_server(lambda _: (200, {}, body)) as other,
+        opened_remote(other.url, model=None, key=None) as remote,
+    ):
+        assert remote.embed(["a", "b"]).vectors.tolist() == [[1, 0.5], [0, 2]]
+
+
+def test_a_server_that_refuses_to_cut_is_asked_without_it_from_then_on() -> None:
+    def strict(request: dict[str, Any]) -> Answer:
+        if "truncate_prompt_tokens" in request:
+            return 400, {}, {"error": {"message": "Unrecognized: truncate_prompt_tokens"}}
+        return good(request)
+
+    with other_server(strict) as other, opened_remote(other.url, model=None, key=None) as remote:
+        remote.embed(["a"])
+        answer = remote.embed(["b"])
+
+    assert answer.num_truncated is None
+    assert ["truncate_prompt_tokens" in request for request in other.requests] == [
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_overloaded_server_is_asked_again(status: int) -> None:
+    refusal: Answer = (status, {"retry-after": "0"}, {})
+    refusals = iter([refusal, refusal])
+
+    def busy(request: dict[str, Any]) -> Answer:
+        return next(refusals, None) or good(request)
+
+    with other_server(busy) as other, opened_remote(other.url, model=None, key=None) as remote:
+        assert remote.embed(["a"]).vectors.tolist() == [[1, 1]]
+
+    assert len(other.requests) == 3
+
+
+def test_a_server_that_stays_overloaded_is_given_up() -> None:
+    refusal = (429, {"retry-after": "0"}, {"error": {"message": "slow down"}})
+    with (
+        other_server(lambda _: refusal) as other,
+        opened_remote(other.url, model=None, key=None) as remote,
+        pytest.raises(RemoteError, match="answered 429: slow down"),
+    ):
+        remote.embed(["a"])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (400, {"error": {"message": "input 0 is empty"}}, "answered 400: input 0 is empty$"),
+        (500, b"<html>oops</html>", "answered 500: <html>oops"),
+        (200, b"<html>welcome</html>", "no embeddings response"),
+        (200, {"data": [{"embedding": [1.0]}]}, "missing required field `index`"),
+        (200, items([1.0, 2.0]), "answered 1 vectors to 2 texts"),
+        (200, items([1.0], [1.0], [1.0]), "answered 3 vectors to 2 texts"),
+        (200, items([1.0], [1.0, 2.0]), "different lengths"),
+        (200, items([], []), "empty"),
+        (200, items("not base64!", "x"), "no embeddings response"),
+        (200, items(in_base64(1, float("nan")), in_base64(1, 2)), "NaN or infinity"),
+    ],
+)
+def test_an_answer_that_is_none_is_told(status: int, body: Any, message: str) -> None:
+    with (
+        other_server(lambda _: (status, {}, body)) as other,
+        opened_remote(other.url, model=None, key=None) as remote,
+        pytest.raises(RemoteError, match=message),
+    ):
+        remote.embed(["a", "b"])
