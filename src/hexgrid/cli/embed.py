@@ -32,26 +32,17 @@ def command(
     texts = list(text) or [line.removesuffix("\n") for line in sys.stdin]
     if not texts:
         raise click.UsageError("Nothing to embed: give TEXT, or lines on standard input")
-    import orjson
-
     from hexgrid.cli.models import embed, opened, query_prompt
+    from hexgrid.server.answer import Answer, json_body
 
     with opened(model, config) as served:
         prompt = query_prompt(served, instruction) if query or instruction else ""
-        answer = embed(served, texts, dimensions=dimensions, prompt=prompt)
-    body = {
-        "id": f"embd-{uuid.uuid4().hex[16:]}",
-        "object": "list",
-        "created": int(time.time()),
-        "model": served.name,
-        "data": [
-            {"index": index, "object": "embedding", "embedding": vector}
-            for index, vector in enumerate(answer.vectors)
-        ],
-        "usage": {
-            "prompt_tokens": answer.num_tokens,
-            "total_tokens": answer.num_tokens,
-            "completion_tokens": 0,
-        },
-    }
-    click.echo(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+        embedded = embed(served, texts, dimensions=dimensions, prompt=prompt)
+    answer = Answer(
+        f"embd-{uuid.uuid4().hex[16:]}",
+        int(time.time()),
+        served.name,
+        embedded.vectors,
+        embedded.num_tokens,
+    )
+    click.echo(json_body(answer, list(answer.vectors)))

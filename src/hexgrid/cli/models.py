@@ -91,6 +91,8 @@ def query_prompt(model: ServedModel, instruction: str | None) -> str:
 def _parse(text: str) -> ModelSpec:
     """NAME=MODEL, or MODEL under its own name; a directory whose path holds '=' is taken as it is."""
     name, equals, model = text.partition("=")
+    if not text:
+        raise ConfigError("MODEL is empty; name a directory, a hub id, or NAME=either")
     if not equals or Path(text).expanduser().is_dir():
         return ModelSpec((text,), text)
     if not name or not model:

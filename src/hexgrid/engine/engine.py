@@ -64,6 +64,7 @@ class NativeEngine:
 
     def submit(self, token_ids: Items[TokenIds], *, priority: int = 0) -> Future[Vectors]:
         """See `protocols.Engine.submit`."""
+        assert token_ids, "a submission without inputs would never be answered"
         submission = Submission(
             token_ids,
             priority=priority,

@@ -36,7 +36,8 @@ def render(answer: Answer, request: EmbeddingRequest) -> Response:
             return response
 
 
-def _json(answer: Answer, embeddings: list[Any]) -> Response:
+def json_body(answer: Answer, embeddings: list[Any]) -> bytes:
+    """The answer of POST /v1/embeddings as JSON; `embeddings` are vectors or base64 texts."""
     body = {
         "id": answer.id,
         "object": "list",
@@ -54,8 +55,11 @@ def _json(answer: Answer, embeddings: list[Any]) -> Response:
             "completion_tokens_details": None,
         },
     }
-    content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(content, media_type="application/json")
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _json(answer: Answer, embeddings: list[Any]) -> Response:
+    return Response(json_body(answer, embeddings), media_type="application/json")
 
 
 def _metadata(answer: Answer, request: EmbeddingRequest) -> str:
