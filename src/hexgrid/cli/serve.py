@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 from typing import Any
 
@@ -26,24 +27,31 @@ def command(**flags: Any) -> None:
     _hide_keys(config.api_key)
     logging.basicConfig(format="%(levelname)s:     %(message)s")
     logging.getLogger("hexgrid").setLevel(config.log_level.upper())
-    # Only now: torch takes seconds, and wrong settings should be told at once.
+    from hexgrid.server.serving import bind, refuse_open_door
+
+    refuse_open_door(config)
+    with bind(config) as listener:
+        _load_and_serve(config, listener)
+
+
+def _load_and_serve(config: ServerConfig, listener: socket.socket) -> None:
+    # Only now: torch takes seconds, and a wrong setting or a taken port should be told at once.
     from hexgrid.cli.models import model_specs, open_spec, say
     from hexgrid.metrics import Metrics
     from hexgrid.server.app import create_app
-    from hexgrid.server.registry import Models
-    from hexgrid.server.serving import bind, refuse_open_door, serve, url_of
+    from hexgrid.server.registry import Models, refuse_shared_names
+    from hexgrid.server.serving import serve, url_of
 
-    refuse_open_door(config)
     specs = model_specs(config)
+    refuse_shared_names(spec.names for spec in specs)
     metrics = Metrics()
-    with bind(config) as listener:
-        models = Models([open_spec(spec, config.engine, metrics) for spec in specs])
-        app = create_app(models, config, metrics)
-        for model in models:
-            say(f"Serving {' = '.join(model.names)}: {model.description}")
-        listener.listen()  # a client may come as soon as it is told where
-        say(_how_to_ask(url_of(listener), specs[0].names[0], needs_key=bool(config.keys())))
-        serve(app, config, listener)
+    models = Models([open_spec(spec, config.engine, metrics) for spec in specs])
+    app = create_app(models, config, metrics)
+    for model in models:
+        say(f"Serving {' = '.join(model.names)}: {model.description}")
+    listener.listen()  # a client may come as soon as it is told where
+    say(_how_to_ask(url_of(listener), specs[0].names[0], needs_key=bool(config.keys())))
+    serve(app, config, listener)
 
 
 def _hide_keys(keys: tuple[Secret, ...]) -> None:

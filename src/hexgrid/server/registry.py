@@ -1,22 +1,31 @@
 """The models of one server, by every name that clients may use."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError, ModelNotFoundError
+
+
+def refuse_shared_names(names: Iterable[Sequence[str]]) -> None:
+    """Check the names of each model against those of the others, before anything is loaded.
+
+    Raises:
+        ConfigError: two models would be served under one name.
+    """
+    seen: set[str] = set()
+    for name in (name for group in names for name in group):
+        if name in seen:
+            raise ConfigError(f"Two models are served under the name {name!r}", param="model")
+        seen.add(name)
 
 
 class Models:
     """At least one ServedModel; the first answers requests that name none."""
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
+        refuse_shared_names(model.names for model in models)
         self._models = tuple(models)
-        self._by_name: dict[str, ServedModel] = {}
-        for model in models:
-            for name in model.names:
-                if name in self._by_name:
-                    raise ConfigError(f"Two models are served under the name {name!r}")
-                self._by_name[name] = model
+        self._by_name = {name: model for model in models for name in model.names}
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models)
