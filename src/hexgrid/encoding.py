@@ -26,10 +26,14 @@ def itemsize(dtype: EmbedDtype) -> int:
 
 
 def to_bytes(vectors: Vectors, dtype: EmbedDtype, endianness: Endianness) -> bytes:
-    """`vectors`, any shape, as raw numbers one after another, rounded to nearest even."""
-    # A raw hidden state can lie past the range of a narrow type; it then becomes infinity or NaN there.
-    with np.errstate(over="ignore", invalid="ignore"):
-        numbers = np.ascontiguousarray(vectors, dtype=_DTYPES[dtype])
+    """`vectors`, any shape, as raw numbers one after another, rounded to nearest even.
+
+    What lies past the range of a narrow type, as a raw hidden state can, becomes its largest number.
+    """
+    if dtype != "float32":
+        largest = float(ml_dtypes.finfo(_DTYPES[dtype]).max)
+        vectors = vectors.clip(-largest, largest)
+    numbers = np.ascontiguousarray(vectors, dtype=_DTYPES[dtype])
     return _in_order(numbers, endianness).tobytes()
 
 

@@ -181,7 +181,11 @@ def test_a_bad_checkpoint_is_told_by_its_tensor_before_the_port_opens(
         (["--port", "-1"], {}, "--port must be at least 0, got -1"),
         ([], {"HEXGRID_PROT": "1"}, "HEXGRID_PROT names no setting; did you mean HEXGRID_PORT?"),
         ([], {"HEXGRID_PORT": "http"}, "HEXGRID_PORT must be a number, got 'http'"),
-        (["a=hexgrid/nano", "a=hexgrid/nano"], {}, "Two models are served under the name 'a'"),
+        (
+            ["--port", "0", "a=hexgrid/nano", "a=hexgrid/nano"],
+            {},
+            "Two models are served under the name 'a'",
+        ),
         (["--dtype", "auto"], {"HEXGRID_ALLOW_ANONYMOUS": "maybe"}, "must be true or false"),
     ],
     ids=str,
