@@ -52,10 +52,7 @@ class EmbeddingsRoute:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     async def _embed(self, request: Request, call: EmbeddingCall, model: ServedModel) -> Response:
-        with model.metrics.timed("tokenize"):
-            encoded = await in_thread(self._threads, self._encode, call, model)
-        model.check_dimensions(call.request.dimensions)
-        model.tokenizer.check_ids(encoded.token_ids)
+        encoded = await in_thread(self._threads, self._encode, call, model)
         future = model.engine.submit(encoded.token_ids, priority=call.request.priority or 0)
         hidden = await result_unless_gone(future, request.receive)
         with model.metrics.timed("encode"):
@@ -72,7 +69,7 @@ class EmbeddingsRoute:
         return response
 
     def _encode(self, call: EmbeddingCall, model: ServedModel) -> Encoded:
-        """Everything between the parsed call and token ids; blocking."""
+        """Everything between the parsed call and token ids that the engine takes; blocking."""
         truncation = truncation_of(call.request, model)
         num_inputs, most = len(call.inputs), self._config.max_num_inputs
         if num_inputs == 0:
@@ -82,11 +79,16 @@ class EmbeddingsRoute:
                 f"A request takes at most {most} inputs, got {num_inputs}. Send them in several requests",
                 param="input",
             )
-        return model.tokenizer.encode(
-            with_prompt(call.inputs, call.request, model),
-            add_special_tokens=call.request.add_special_tokens is not False,
-            truncation=truncation,
-        )
+        inputs = with_prompt(call.inputs, call.request, model)
+        with model.metrics.timed("tokenize"):
+            encoded = model.tokenizer.encode(
+                inputs,
+                add_special_tokens=call.request.add_special_tokens is not False,
+                truncation=truncation,
+            )
+        model.check_dimensions(call.request.dimensions)
+        model.tokenizer.check_ids(encoded.token_ids)
+        return encoded
 
 
 def _count(model: ServedModel, encoded: Encoded) -> None:
