@@ -213,3 +213,18 @@ def test_an_instruction_takes_the_form_of_the_checkpoints_own_prompt(
 
     task = prompt.removeprefix("Instruct: ").removesuffix("\nQuery:")
     assert instruction_prompt(task) == prompt
+
+
+def test_a_tokenizer_that_appends_no_eos_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for file in tiny_checkpoint.glob("*.*"):
+        (tmp_path / file.name).symlink_to(file)
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "modules.json").unlink()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
+    reports: list[str] = []
+
+    model = open_model(["name"], tmp_path, EngineConfig(), Metrics(), report=reports.append)
+    model.engine.close()
+
+    assert "tokenizer.json appends no EOS to a text" in reports[0]

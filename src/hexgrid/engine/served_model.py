@@ -13,7 +13,7 @@ from hexgrid.engine.runner import TorchRunner
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.errors import ConfigError, RequestError
 from hexgrid.metrics import Metrics, ModelMetrics
-from hexgrid.model.checkpoint import Checkpoint, open_checkpoint
+from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.config import DEFAULT_MAX_MODEL_LEN, ModelConfig
 from hexgrid.model.hub import resolve
 from hexgrid.model.loading import load_weights, pick_device, pick_dtype
@@ -104,6 +104,11 @@ def open_model(
         vocab_size=checkpoint.config.vocab_size,
         max_model_len=max_model_len,
     )
+    if not tokenizer.eos_ids:
+        report(
+            f"WARNING: {checkpoint.tokenizer_path} appends no EOS to a text. Qwen3-Embedding reads its "
+            "vector there, so vectors will be bad; use the tokenizer.json of the original model"
+        )
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     device = pick_device(config.device)
@@ -140,7 +145,7 @@ def open_model(
             max_num_queued_tokens=config.max_num_queued_tokens,
         ),
         metrics=model_metrics,
-        description=_describe(checkpoint, qwen3, batched_tokens, max_model_len),
+        description=_describe(qwen3, dtype_name, batched_tokens, max_model_len),
     )
 
 
@@ -155,15 +160,14 @@ def _max_model_len(config: EngineConfig, model: ModelConfig) -> int:
     return config.max_model_len
 
 
-def _describe(checkpoint: Checkpoint, model: Qwen3, batched_tokens: int, max_model_len: int) -> str:
+def _describe(model: Qwen3, dtype: str, batched_tokens: int, max_model_len: int) -> str:
     """One line: how it runs and what memory it takes."""
-    config = checkpoint.config
     weights = model.num_bytes / 1e9
     activations = model.activation_bytes(batched_tokens) / 1e9
     longest = model.activation_bytes(max_model_len) / 1e9
     return (
-        f"{model.device.type} {str(model.dtype).removeprefix('torch.')}, "
-        f"{config.hidden_size} dimensions, up to {max_model_len} tokens an input, "
-        f"{batched_tokens} tokens a batch; memory: weights {weights:.2f} GB, "
-        f"+{activations:.2f} GB for a full batch, +{longest:.2f} GB for the longest input"
+        f"{model.device.type} {dtype}, {model.config.hidden_size} dimensions, "
+        f"up to {max_model_len} tokens an input, {batched_tokens} tokens a batch; "
+        f"memory: weights {weights:.2f} GB, +{activations:.2f} GB for a full batch, "
+        f"+{longest:.2f} GB for the longest input"
     )
