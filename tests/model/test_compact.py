@@ -15,6 +15,7 @@ from hexgrid.errors import CheckpointError
 from hexgrid.model import layout
 from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.compact import compact, export
+from hexgrid.model.embedding_table import CompactTable, look_up
 from hexgrid.model.loading import load_weights
 from hexgrid.tokenizer import Tokenizer
 from tests.checkpoints import SMALL, CheckpointFactory, edit_json, random_ids, shaped
@@ -57,6 +58,12 @@ def edit(directory: Path, name: str, tensor: Tensor | None) -> None:
     save_file(tensors if tensor is None else tensors | {name: tensor}, directory / WEIGHTS)
 
 
+def looked_up(directory: Path, dtype: torch.dtype) -> Tensor:
+    """The rows of all tokens [V, H], as a model of that precision reads them."""
+    weights = load_weights(open_checkpoint(directory), CPU, dtype)
+    return look_up(weights.embedding, torch.arange(SMALL.vocab_size), dtype)
+
+
 def files(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
@@ -92,24 +99,33 @@ def test_the_other_weights_can_be_narrowed(
 def test_kept_tokens_are_read_from_their_rows_and_the_others_as_zero(
     standard: Path, small: Path
 ) -> None:
-    original = load_weights(open_checkpoint(standard), CPU, torch.float32).embedding.float()
-    loaded = load_weights(open_checkpoint(small), CPU, torch.float32).embedding
+    original, loaded = (looked_up(each, torch.float32) for each in (standard, small))
 
     kept = torch.zeros(SMALL.vocab_size, dtype=torch.bool)
     kept[list(KEPT)] = True
-    assert loaded.dtype == torch.float32
     assert loaded[~kept].count_nonzero() == 0
     largest = original[kept].abs().amax(dim=1, keepdim=True)
     assert ((loaded - original)[kept].abs() <= largest / 127 / 2 * 1.001).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_table_takes_the_precision_of_the_model(small: Path, dtype: torch.dtype) -> None:
-    weights = load_weights(open_checkpoint(small), CPU, dtype)
+def test_the_table_is_served_as_it_is_stored(small: Path, dtype: torch.dtype) -> None:
+    stored = load_file(small / WEIGHTS)
 
-    exact = load_weights(open_checkpoint(small), CPU, torch.float32)
-    assert weights.embedding.dtype == dtype
-    assert torch.equal(weights.embedding, exact.embedding.to(dtype))
+    embedding = load_weights(open_checkpoint(small), CPU, dtype).embedding
+
+    assert isinstance(embedding, CompactTable)
+    for name, part in zip(PARTS, embedding, strict=True):
+        assert torch.equal(part, stored[name])
+    assert embedding.nbytes == sum(stored[name].nbytes for name in PARTS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rows_take_the_precision_of_the_model(small: Path, dtype: torch.dtype) -> None:
+    rows = looked_up(small, dtype)
+
+    assert rows.dtype == dtype
+    assert torch.equal(rows, looked_up(small, torch.float32).to(dtype))
 
 
 def test_each_input_alone_is_itself_in_a_batch(small: Path) -> None:

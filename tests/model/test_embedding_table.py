@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hexgrid.errors import CheckpointError
-from hexgrid.model.embedding_table import CompactTable, expand, quantise
+from hexgrid.model.embedding_table import CompactTable, expand, look_up, quantise
 
 TOKENS, WIDTH = 60, 16
 
@@ -107,6 +107,18 @@ def test_a_narrower_target_holds_the_same_values_rounded() -> None:
     compact = quantise(table())
 
     assert torch.equal(expanded(compact, torch.bfloat16), expanded(compact).bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rows_that_are_looked_up_are_those_of_the_expanded_table(dtype: torch.dtype) -> None:
+    compact = quantise(table(), range(0, TOKENS, 3))
+    token_ids = torch.tensor([0, 59, 3, 3, 1, 0])
+
+    rows = look_up(compact, token_ids, dtype)
+
+    assert rows.dtype == dtype
+    assert torch.equal(rows, expanded(compact, dtype)[token_ids])
+    assert torch.equal(rows, look_up(expanded(compact), token_ids, dtype))
 
 
 def test_more_tokens_than_are_expanded_at_a_time() -> None:

@@ -91,6 +91,7 @@ def test_weights_are_converted_but_a_narrower_embedding_table_is_kept(
 
     assert weights.final_norm.dtype == dtype
     assert weights.layers[0].qkv.dtype == dtype
+    assert isinstance(weights.embedding, torch.Tensor)
     assert weights.embedding.dtype == (stored if stored.itemsize < dtype.itemsize else dtype)
 
 

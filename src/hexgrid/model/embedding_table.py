@@ -2,6 +2,8 @@
 
 Shapes: V tokens, K rows (K <= V, as tokens may share one), H hidden_size. A value is its int8 times its row's
 scale; that product is exact in float32, so every reader of a compact table sees the same numbers.
+
+A served model keeps the table as it is stored, whole or compact, and widens the rows that it looks up.
 """
 
 from collections.abc import Collection
@@ -9,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hexgrid.errors import CheckpointError
 from hexgrid.model.checkpoint import ROW_OF_TOKEN, ROWS, SCALES
@@ -24,6 +27,20 @@ class CompactTable(NamedTuple):
     rows: Tensor  # [K, H] int8
     scales: Tensor  # [K] float16, not negative
     row_of_token: Tensor  # [V] int32
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all three."""
+        return sum(part.nbytes for part in self)
+
+
+def look_up(table: Tensor | CompactTable, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """The rows of `token_ids` [T] in `dtype`: [T, H]. Nothing is lost where that is the wider dtype."""
+    if isinstance(table, Tensor):
+        return functional.embedding(token_ids, table).to(dtype)
+    rows = table.row_of_token[token_ids]
+    scales = table.scales.index_select(0, rows).float().unsqueeze(1)
+    return (table.rows.index_select(0, rows) * scales).to(dtype)
 
 
 def quantise(table: Tensor, keep: Collection[int] | None = None) -> CompactTable:
@@ -54,14 +71,33 @@ def expand(table: CompactTable, target: Tensor) -> None:
     """Fill `target` [V, H], of any float dtype and device, with the values; exactly, where it is float32.
 
     Raises:
-        CheckpointError: a token reads a row that is not there, or a scale is not finite.
+        CheckpointError: see `check_values`.
     """
-    _check_values(table)
+    check_values(table)
+    token_ids = torch.arange(len(target))
     for start in range(0, len(target), _TOKENS_PER_STEP):
         step = slice(start, start + _TOKENS_PER_STEP)
-        rows = table.row_of_token[step].long()
-        values = table.rows[rows].float() * table.scales[rows].float().unsqueeze(1)
-        target[step].copy_(values)  # rounded, and taken to the target's device, on the way
+        # Rounded, and taken to the target's device, on the way.
+        target[step].copy_(look_up(table, token_ids[step], torch.float32))
+
+
+def check_values(table: CompactTable) -> None:
+    """Check that the parts fit together; their shapes and types are known to be right.
+
+    Raises:
+        CheckpointError: a token reads a row that is not there, or a scale is not finite.
+    """
+    num_rows = len(table.rows)
+    low, high = (int(each) for each in table.row_of_token.aminmax())
+    if low < 0 or high >= num_rows:
+        wrong = low if low < 0 else high
+        token_id = int(table.row_of_token.eq(wrong).nonzero()[0])
+        raise CheckpointError(
+            f"{ROW_OF_TOKEN}: token {token_id} reads row {wrong}, but {ROWS} has rows 0 to {num_rows - 1}"
+        )
+    if not table.scales.isfinite().all():
+        row = int(table.scales.isfinite().logical_not().nonzero()[0])
+        raise CheckpointError(f"{SCALES}: the scale of row {row} is {float(table.scales[row])}")
 
 
 def _kept(num_tokens: int, keep: Collection[int] | None) -> Tensor:
@@ -91,17 +127,3 @@ def _scales(rows: Tensor) -> Tensor:
             f"{_LARGEST * torch.finfo(torch.half).max:.0f}, the most that int8 times float16 can say"
         )
     return scales
-
-
-def _check_values(table: CompactTable) -> None:
-    num_rows = len(table.rows)
-    low, high = (int(each) for each in table.row_of_token.aminmax())
-    if low < 0 or high >= num_rows:
-        wrong = low if low < 0 else high
-        token_id = int(table.row_of_token.eq(wrong).nonzero()[0])
-        raise CheckpointError(
-            f"{ROW_OF_TOKEN}: token {token_id} reads row {wrong}, but {ROWS} has rows 0 to {num_rows - 1}"
-        )
-    if not table.scales.isfinite().all():
-        row = int(table.scales.isfinite().logical_not().nonzero()[0])
-        raise CheckpointError(f"{SCALES}: the scale of row {row} is {float(table.scales[row])}")

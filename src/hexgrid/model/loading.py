@@ -18,7 +18,7 @@ from hexgrid.config import Device, Dtype
 from hexgrid.errors import ConfigError
 from hexgrid.model.checkpoint import COMPACT_EMBEDDING, EMBEDDING, Checkpoint
 from hexgrid.model.config import ModelConfig
-from hexgrid.model.embedding_table import CompactTable, expand
+from hexgrid.model.embedding_table import CompactTable, check_values, expand
 from hexgrid.model.qwen3 import LayerWeights, Weights
 
 # From this width on (the 8B model), float16 overflows on ordinary texts ("import numpy as np" is one):
@@ -65,21 +65,33 @@ def pick_dtype(wanted: Dtype, device: torch.device, config: ModelConfig) -> torc
 def load_weights(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Weights:
     """All weights of `checkpoint` on `device` in `dtype`.
 
-    The embedding table stays in the checkpoint's own dtype where that is narrower: rows are converted
-    as they are looked up, which loses nothing and halves the table. A compact table counts as float32.
+    The embedding table stays as it is stored where that is narrower, compact or in the checkpoint's own
+    dtype: rows are converted as they are looked up, which loses nothing and halves the table, or quarters it.
 
     Raises:
         CheckpointError: a compact table's values do not fit together.
     """
-    stored = stored_dtype(checkpoint, EMBEDDING)
-    narrow = stored if stored.itemsize < dtype.itemsize else dtype
-    embedding = load_tensor(checkpoint, EMBEDDING, device, narrow)
+    embedding = _load_embedding(checkpoint, device, dtype)
     final_norm = load_tensor(checkpoint, "norm.weight", device, dtype)
     layers = tuple(
         _load_layer(checkpoint, f"layers.{index}.", device, dtype)
         for index in range(checkpoint.config.num_hidden_layers)
     )
     return Weights(embedding, layers, final_norm)
+
+
+def _load_embedding(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+) -> Tensor | CompactTable:
+    if EMBEDDING in checkpoint.tensors:
+        stored = stored_dtype(checkpoint, EMBEDDING)
+        narrow = stored if stored.itemsize < dtype.itemsize else dtype
+        return load_tensor(checkpoint, EMBEDDING, device, narrow)
+    with _Reader(checkpoint, COMPACT_EMBEDDING) as reader:
+        # Expanded, nano's table would be 155 MB of new memory, which takes longer to get than to fill.
+        table = CompactTable(*(reader.view(name).clone() for name in COMPACT_EMBEDDING))
+    check_values(table)
+    return CompactTable(*(part.to(device) for part in table))
 
 
 def load_tensor(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hexgrid.model.attention import Attend, backend_for
 from hexgrid.model.config import ModelConfig
+from hexgrid.model.embedding_table import CompactTable, look_up
 from hexgrid.model.layers import RotaryEmbedding, linear, rms_norm, rotate, swiglu
 from hexgrid.model.packing import Packed
 
@@ -34,7 +35,7 @@ class LayerWeights:
 class Weights:
     """All of a model's weights."""
 
-    embedding: Tensor  # [V, H], in the checkpoint's dtype where that is the narrower
+    embedding: Tensor | CompactTable  # [V, H], as it is stored where that is narrower
     layers: tuple[LayerWeights, ...]
     final_norm: Tensor  # [H]
 
@@ -71,7 +72,7 @@ class Qwen3:
     def num_bytes(self) -> int:
         """Memory of the weights."""
         weights = self._weights
-        tensors = [weights.embedding, weights.final_norm]
+        tensors: list[Tensor | CompactTable] = [weights.embedding, weights.final_norm]
         for layer in weights.layers:
             tensors += [getattr(layer, name) for name in LayerWeights.__slots__]
         return sum(tensor.nbytes for tensor in tensors)
@@ -90,7 +91,7 @@ class Qwen3:
 
         Without `dtype`, in the weights' own.
         """
-        hidden = self._embed(packed.token_ids, dtype or self.dtype)  # [T, H]
+        hidden = look_up(self._weights.embedding, packed.token_ids, dtype or self.dtype)  # [T, H]
         state = self._start(packed, hidden.dtype)
         for layer in self._weights.layers[:-1]:
             self._project_qkv(layer, hidden, state)
@@ -98,9 +99,6 @@ class Qwen3:
             self._finish_rows(layer, hidden, attended)
         last = self._last_layer(self._weights.layers[-1], hidden, state)  # [B, H]
         return rms_norm(last, self._weights.final_norm, self.config.rms_norm_eps).float()
-
-    def _embed(self, token_ids: Tensor, dtype: torch.dtype) -> Tensor:
-        return torch.nn.functional.embedding(token_ids, self._weights.embedding).to(dtype)
 
     def _start(self, packed: Packed, dtype: torch.dtype) -> _Pass:
         config, num_tokens = self.config, len(packed.token_ids)
