@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -306,6 +307,16 @@ def test_detokenize_keeps_special_tokens_and_drops_unknown_ids(tokenizer: Tokeni
 def test_a_tokenizer_larger_than_the_embedding_table_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"ids up to 151668, but .* 151668 rows"):
         open_tokenizer(vocab_size=VOCAB_SIZE - 1)
+
+
+def test_ids_may_have_gaps_but_not_past_the_embedding_table(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    words = tokenizers.models.WordLevel({"a": 0, "word": 7}, unk_token="a")
+    tokenizers.Tokenizer(words).save(str(path))
+
+    assert Tokenizer(path, vocab_size=8, max_model_len=8).encode(["word"]).token_ids == [[7]]
+    with pytest.raises(CheckpointError, match=r"ids up to 7, but .* 7 rows"):
+        Tokenizer(path, vocab_size=7, max_model_len=8)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"model": {"type": "BPE"}}'])

@@ -5,6 +5,7 @@ nothing. Nothing is cut unless the request asks for it. All calls block and may 
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,19 +54,12 @@ class Tokenizer:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the Rust side raises bare Exception
             raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
-        vocabulary = self._tokenizer.get_vocab()
-        largest_id = max(vocabulary.values())
-        if largest_id >= vocab_size:
-            raise CheckpointError(
-                f"{path} knows ids up to {largest_id}, but the model's embedding table has "
-                f"{vocab_size} rows: tokenizer and weights are not of the same model"
-            )
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocab_size = vocab_size
         self.max_model_len = max_model_len
         # The longest entry bounds how many characters a token can stand for.
-        self._max_token_chars = max(map(len, vocabulary))
+        self._max_token_chars = max(self._token_lengths(path))
         self._prefix, self._suffix = self._special_ids()
 
     @property
@@ -172,6 +166,23 @@ class Tokenizer:
                 param="input",
                 index=index,
             ) from None
+
+    def _token_lengths(self, path: Path) -> Iterable[int]:
+        """Of each entry, in characters; refused where an id is past the embedding table."""
+        num_tokens = self._tokenizer.get_vocab_size()
+        # One by one: the dictionary of all takes twice as long, 0.14 s of every start.
+        tokens = map(self._tokenizer.id_to_token, range(min(num_tokens, self.vocab_size)))
+        lengths = [len(token) for token in tokens if token is not None]
+        if len(lengths) == num_tokens:  # so there are no others
+            return lengths
+        vocabulary = self._tokenizer.get_vocab()
+        largest_id = max(vocabulary.values())
+        if largest_id >= self.vocab_size:
+            raise CheckpointError(
+                f"{path} knows ids up to {largest_id}, but the model's embedding table has "
+                f"{self.vocab_size} rows: tokenizer and weights are not of the same model"
+            )
+        return map(len, vocabulary)
 
     def _special_ids(self) -> tuple[TokenIds, TokenIds]:
         """What the post-processor puts before and after a text."""
