@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test check format docs bench wheel-test clean
+.PHONY: install serve test check format docs bench nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -36,6 +36,11 @@ docs: install
 # Measurements, not tests: minutes, and figures that depend on the machine.
 bench: install
 	$(BIN)/python benchmarks/throughput.py
+
+# Train the embedded model anew (docs/nano.md): make nano DATA=directory-of-the-training-files
+nano: install
+	$(BIN)/pip install --quiet --editable ".[train]" --constraint constraints.txt
+	$(BIN)/python training/train_nano.py --data "$(DATA)" --work build/nano
 
 # Build the wheel, install it without the sources beside it, run the tests against it.
 wheel-test: install

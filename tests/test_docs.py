@@ -65,19 +65,18 @@ def test_every_python_block_of_the_readme_works(index: int, server: Serving) -> 
     )
 
     assert done.returncode == 0, done.stderr
-    assert re.search(r"\b(32|64)\b", done.stdout), "the vectors' length is printed"
+    assert re.search(r"\b(32|256)\b", done.stdout), "the vectors' length is printed"
 
 
-def test_the_readme_shows_the_real_answer(server: Serving) -> None:
+def test_the_readme_shows_the_real_answer_and_it_is_the_right_document(server: Serving) -> None:
     shown = json.loads(blocks("README.md", "json")[0])
     script = runnable("README.md")[0].replace("http://127.0.0.1:8000", server.url)
 
     answer = json.loads(subprocess.check_output(["bash", "-c", script], timeout=60))
 
-    assert answer.keys() == shown.keys()
-    assert answer["usage"] == shown["usage"]
     # bfloat16 or float32, as the processor has it
-    assert answer["data"][0]["embedding"] == pytest.approx(shown["data"][0]["embedding"], abs=0.02)
+    assert answer == pytest.approx(shown, abs=0.02)
+    assert answer[1] > answer[0] + 0.2
 
 
 def test_make_serve_and_make_test_are_the_first_commands_of_the_readme() -> None:

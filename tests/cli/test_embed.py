@@ -141,6 +141,7 @@ def test_without_a_model_the_embedded_one_answers(command: Command) -> None:
     result = command("embed", "Explain gravity")
 
     assert answer(result)["model"] == "hexgrid/nano"
+    assert vectors(result).shape == (1, 256)
 
 
 def test_a_hub_id_that_is_not_here_is_one_line(command: Command) -> None:

@@ -64,6 +64,13 @@ def test_a_model_is_scored_on_every_set_at_every_width(
         assert all(-1 <= each[name] <= 1 for name in SCORES[each["set"]])
 
 
+def test_the_embedded_model_is_scored_under_any_name(command: Command) -> None:
+    found = data(command, "small=hexgrid/nano", "--dimensions", "64")
+
+    assert found["model"] == "small"
+    assert [each["dimensions"] for each in found["results"]] == [64, 64]
+
+
 def test_people_get_a_table(command: Command, tiny_checkpoint: Path) -> None:
     result = command("eval", str(tiny_checkpoint), "--data", OWN)
 

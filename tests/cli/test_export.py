@@ -1,4 +1,7 @@
-"""hexgrid checkpoint export: the published layout, of any MODEL, for other software."""
+"""hexgrid checkpoint export: the published layout, of any MODEL, for other software.
+
+tests/nano has the export of the embedded model.
+"""
 
 from pathlib import Path
 
@@ -41,13 +44,6 @@ def test_a_compact_checkpoint_becomes_a_published_one(
     with safe_open(target / "model.safetensors", framework="numpy") as weights:
         assert weights.get_slice("embed_tokens.weight").get_shape() == [151_669, 64]
     assert (target / "1_Pooling/config.json").is_file()
-
-
-def test_the_embedded_model_can_be_exported(command: Command, tmp_path: Path) -> None:
-    result = command("checkpoint", "export", "hexgrid/nano", str(tmp_path / "nano"))
-
-    assert result.exit_code == 0, result.stderr
-    assert open_checkpoint(tmp_path / "nano").prompts["query"].startswith("Instruct: ")
 
 
 def test_what_is_there_is_left_alone(

@@ -82,6 +82,15 @@ def test_of_equal_documents_the_first_wins(rank: Any) -> None:
     assert rank(QUERY, "same", "same")["top_match"]["document_index"] == 0
 
 
+def test_without_a_model_the_embedded_one_ranks(command: Command) -> None:
+    documents = ["The capital of China is Beijing.", "Gravity attracts two bodies to each other."]
+
+    result = command("rank", QUERY, *documents)
+
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["top_match"]["document_index"] == 1
+
+
 def test_a_query_alone_is_a_usage_error(command: Command) -> None:
     result = command("rank", QUERY)
 

@@ -14,9 +14,17 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.cli.hexgrid_process import DEADLINE, Serving, environment, hexgrid, serve
+from tests.server.running import vectors
 
 KEY = "sekret-in-argv"
 TEXT = "a text that is nobody else's business"
+DOCUMENTS = [
+    "The capital of China is Beijing.",
+    (
+        "Gravity is a force that attracts two bodies toward each other. It gives weight to physical "
+        "objects and is responsible for the movement of planets around the sun."
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +127,42 @@ def test_neither_keys_nor_texts_are_logged_even_at_debug_level(tiny_checkpoint: 
     assert TEXT not in said
 
 
-def test_without_a_model_the_embedded_one_is_served_with_a_notice() -> None:
+@pytest.fixture(scope="module")
+def nano() -> Iterator[Serving]:
+    """One that was told nothing."""
     with serve() as server:
-        assert "(no key is required)" in server.wait_for("Listening.*")[0]
-        body = json.loads(run_curl_line(server))
+        yield server
 
-        assert body["model"] == "hexgrid/nano"
-        assert re.search("(?m)^NOTE: hexgrid/nano .* mean nothing", server.stderr)
+
+def test_without_a_model_the_embedded_one_is_served(nano: Serving) -> None:
+    assert "(no key is required)" in nano.wait_for("Listening.*")[0]
+    body = json.loads(run_curl_line(nano))
+
+    assert body["model"] == "hexgrid/nano"
+    assert len(body["data"][0]["embedding"]) == 256
+
+
+@pytest.mark.parametrize("dimensions", [None, 64])
+@pytest.mark.parametrize("query", ["query", "document"])
+def test_without_a_model_a_question_finds_its_document(
+    nano: Serving, query: str, dimensions: int | None
+) -> None:
+    """The API page's retrieval example, with and without the instruction."""
+    options = {"dimensions": dimensions}
+    bodies = (
+        {"input": "Explain gravity", "input_type": query} | options,
+        {"input": DOCUMENTS, "input_type": "document"} | options,
+    )
+    with nano.client() as client:
+        asked, found = (vectors(client.post("/v1/embeddings", json=body)) for body in bodies)
+
+    wrong, right = found @ asked[0]
+    assert right > wrong + 0.2
+
+
+def test_the_embedded_model_can_be_served_under_another_name() -> None:
+    with serve("Qwen/Qwen3-Embedding-0.6B=hexgrid/nano") as server:
+        assert json.loads(run_curl_line(server))["model"] == "Qwen/Qwen3-Embedding-0.6B"
 
 
 def test_several_models_are_served_side_by_side(tiny_checkpoint: Path) -> None:

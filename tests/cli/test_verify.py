@@ -118,6 +118,14 @@ def test_the_three_sizes_are_known_by_shape_and_have_numbers(
     assert any(s.size == size for s in PUBLISHED.similarities)
 
 
+def test_the_embedded_model_is_none_of_the_three() -> None:
+    result = CliRunner().invoke(main, ["verify", "hexgrid/nano"])
+
+    assert result.exit_code == 1
+    assert "hexgrid/nano has 256 dimensions" in result.stderr.splitlines()[-1]
+    assert "`hexgrid eval` scores any model" in result.stderr.splitlines()[-1]
+
+
 def test_another_shape_is_refused_by_name(tiny_model: ServedModel) -> None:
     with pytest.raises(CheckpointError, match="64 dimensions and 2 layers"):
         size_of(tiny_model)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from hexgrid import nano
 from hexgrid.config import EngineConfig
 from hexgrid.engine.runner import TorchRunner
 from hexgrid.engine.served_model import ServedModel, open_model
@@ -70,6 +71,13 @@ def test_float32_vectors_are_those_of_transformers(directory: Path, cuda: torch.
 
     theirs = Transformers(directory, device=cuda).embed(BATCH, padding="left")
     torch.testing.assert_close(vectors, theirs, rtol=0, atol=5e-5)
+
+
+def test_a_compact_table_is_read_on_the_device(cuda: torch.device) -> None:
+    vectors = embed(open_qwen3(nano.DIRECTORY, device=cuda), BATCH)
+
+    on_the_processor = embed(open_qwen3(nano.DIRECTORY), BATCH)
+    torch.testing.assert_close(vectors, on_the_processor, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -162,7 +162,20 @@ def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_embedded_model_needs_no_download() -> None:
-    assert open_checkpoint(resolve(nano.NAME)).tensors
+    assert resolve(nano.NAME) == nano.DIRECTORY
+    assert open_checkpoint(nano.DIRECTORY).tensors
+
+
+def test_what_needs_no_download_does_not_load_the_hubs_client() -> None:
+    code = f"""
+import sys
+from hexgrid.model.hub import resolve
+resolve({nano.NAME!r})
+print("huggingface_hub" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("model", ["/no/such", "no-such", "a/b/c", "../a", "a/b c", "-a/b"])

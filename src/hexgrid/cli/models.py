@@ -13,7 +13,7 @@ from hexgrid.encoding import Vectors
 from hexgrid.engine.served_model import ServedModel, instruction_prompt, open_model
 from hexgrid.errors import ConfigError
 from hexgrid.metrics import Metrics
-from hexgrid.model import embedded, pooling
+from hexgrid.model import pooling
 
 
 class ModelSpec(NamedTuple):
@@ -47,8 +47,6 @@ def model_specs(config: ServerConfig) -> list[ModelSpec]:
 
 def open_spec(spec: ModelSpec, config: EngineConfig, metrics: Metrics) -> ServedModel:
     """Load one model, telling the user what happens."""
-    if spec.model == nano.NAME:
-        say(f"NOTE: {embedded.NOTICE}")
     return open_model(spec.names, spec.model, config, metrics, report=say)
 
 

@@ -76,7 +76,8 @@ def size_of(model: "ServedModel") -> str:
     if shape not in _SIZES:
         raise CheckpointError(
             f"Published numbers exist for Qwen3-Embedding {', '.join(_SIZES.values())}; {model.name} has "
-            f"{shape[0]} dimensions and {shape[1]} layers, which is none of them"
+            f"{shape[0]} dimensions and {shape[1]} layers, which is none of them. "
+            "`hexgrid eval` scores any model on data of your own"
         )
     return _SIZES[shape]
 

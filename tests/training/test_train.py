@@ -1,0 +1,116 @@
+"""Training: it learns, goes on where it was stopped, and what it writes is what it learnt."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.progress import Progress, TaskID
+from torch.nn import functional
+
+import packing
+import ship
+import train
+from batches import Source
+from hexgrid.config import EngineConfig
+from hexgrid.engine.served_model import open_model
+from hexgrid.metrics import Metrics
+from student import Student
+from tests.training.conftest import DESIGN
+from train import Plan, Run
+
+TEXTS = [
+    "Where is lake 7?",
+    "",
+    "def f(x): return x",
+    "Lake 3 lies between the mountains. " * 40,
+    "7",
+]
+
+
+class Stopped(Exception):  # noqa: N818 - a stop, no error
+    """What a user's Ctrl-C is to the training."""
+
+
+class StoppingProgress(Progress):
+    """Stops the training at its second step."""
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        if self.tasks[task_id].description == "model" and self.tasks[task_id].completed == 2:
+            raise Stopped
+
+
+def run_in(directory: Path, source: Source, first: torch.Tensor) -> Run:
+    plan = Plan(bag_passes=1.0, passes=2.0)
+    return Run(source, first, DESIGN, plan, directory / "run", compiled=False)
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(
+    tmp_path: Path, source: Source, first: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_SAVE_SECONDS", -1.0)  # after every step
+    whole = train.train(run_in(tmp_path / "whole", source, first), Progress(disable=True))
+    stopped = run_in(tmp_path / "stopped", source, first)
+    with pytest.raises(Stopped):
+        train.train(stopped, StoppingProgress(disable=True))
+    assert torch.load(stopped.directory / "state.pt")["done"] < stopped.num_steps(2.0)
+
+    resumed = train.train(stopped, Progress(disable=True))
+
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], weight, msg=name)
+
+
+def test_the_losses_fall_and_the_curve_is_kept(
+    tmp_path: Path, source: Source, first: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_LOG_STEPS", 1)
+    run = run_in(tmp_path, source, first)
+    untrained = train.held_out(source, Student(DESIGN.shape, first))
+
+    trained = train.held_out(source, train.train(run, Progress(disable=True)))
+
+    assert trained.keys() == untrained.keys() == {"regress", "relate", "contrast"}
+    curve = [json.loads(line) for line in (run.directory / "curve.jsonl").read_text().splitlines()]
+    assert sum("step" in line for line in curve) == run.num_steps(2.0)
+    for name in ("regress", "relate"):  # any vectors tell these partners apart
+        assert trained[name] < untrained[name], name
+
+
+@pytest.mark.parametrize(("form", "tolerance"), [(ship.FLOAT32, 2e-5), (ship.COMPACT, 2e-2)])
+def test_a_written_checkpoint_gives_the_students_vectors(
+    tmp_path: Path, source: Source, first: torch.Tensor, form: str, tolerance: float
+) -> None:
+    student = Student(DESIGN.shape, first)
+    ship.write(student, source.vocabulary, first, tmp_path / "out", form=form)
+    model = open_model(["student"], tmp_path / "out", EngineConfig(dtype="float32"), Metrics())
+    ids = model.tokenizer.encode(TEXTS).token_ids
+    rows = [source.vocabulary.row_of_token[each] for each in ids]
+
+    served = torch.from_numpy(model.engine.submit(ids).result())
+    model.engine.close()
+
+    placed = ship.place_unread(first, first, source.vocabulary)
+    student.embed_tokens.weight.data.copy_(placed)
+    with torch.no_grad():
+        own = torch.cat([student(packing.alone(row)) for row in rows])
+    torch.testing.assert_close(
+        functional.normalize(served), functional.normalize(own), atol=tolerance, rtol=0
+    )
+
+
+def test_rows_that_no_text_reads_go_where_the_others_went(
+    source: Source, first: torch.Tensor
+) -> None:
+    turn = torch.linalg.qr(torch.randn(len(first[0]), len(first[0])))[0]
+    counts = torch.from_numpy(source.vocabulary.counts)
+    unread = counts.eq(0) & first.ne(0).any(dim=1)
+    trained = torch.where(unread[:, None], first, functional.normalize(first) @ turn)
+
+    placed = ship.place_unread(trained, first, source.vocabulary)
+
+    assert unread.sum() > 1000
+    wanted = functional.normalize(first[unread] @ turn)
+    assert (functional.normalize(placed[unread]) * wanted).sum(dim=1).min() > 0.99
+    assert torch.equal(placed[~unread], trained[~unread])

@@ -1,0 +1,241 @@
+"""The text that nano learns from: rows of the training files, questions asked of them, words.
+
+A row is a text, or a pair of texts that belong together, or a pair and a text that contradicts its first.
+The same directory and seed give the same rows.
+"""
+
+import collections
+import hashlib
+import json
+import lzma
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# How much of each file is read. Dictionary entries, dialogue templates and fiction are many and alike: whole,
+# they would crowd out the questions and passages that retrieval learns from.
+SHARES = {
+    "banking77": 1.0,
+    "classic_books": 0.1,
+    "clinc150": 0.8,
+    "coco_captions": 1.0,
+    "d2l_en": 0.6,
+    "digitalgov": 0.25,
+    "disfl_qa": 1.0,
+    "factbook": 0.4,
+    "gap_snippets": 0.6,
+    "hwu64": 1.0,
+    "medquad": 0.9,
+    "medquad_more": 0.5,
+    "nli": 0.7,
+    "nli_sentences": 0.7,
+    "nq_paragraphs": 1.0,
+    "opensource_guide": 1.0,
+    "owasp": 0.5,
+    "peps": 0.25,
+    "persona_chat": 0.3,
+    "powershell_docs": 0.4,
+    "pud_en_zh": 1.0,
+    "python_doc_code": 1.0,
+    "query_wellformedness": 1.0,
+    "rust_book": 0.7,
+    "sgd_utterances": 0.3,
+    "tatoeba_en_zh": 0.5,
+    "tatoeba_multi": 0.5,
+    "tldr": 0.7,
+    "trivia": 1.0,
+    "us_18f": 0.4,
+    "wiki_conciseness": 0.6,
+    "wiki_split": 0.4,
+    "wikitext2": 1.0,
+    "wordnet_definitions": 0.8,
+    "wordnet_examples": 0.6,
+}
+# Made of the words of all files. Most words are several tokens: alone, they show what the tokens make.
+WORDS, PHRASES = "words", "phrases"
+_WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}")
+_WORD_READ = 2  # times that a word must occur
+_PHRASE = (2, 6)  # words of a phrase
+_PHRASE_SHARE = 0.4  # of the texts, those that a phrase is taken from
+_LOWER_SHARE = 0.15  # of the first texts of rows, those in small letters: all are, to the teacher
+# In these, `b` is in another language, of which the teacher knows little: it gets the vector of `a`.
+TRANSLATIONS = frozenset({"pud_en_zh", "tatoeba_en_zh", "tatoeba_multi"})
+CODE = frozenset({"python_doc_code"})
+# Sources whose passages are prose: a sentence of one, or a question made of it, asks for it.
+PROSE = frozenset({
+    "classic_books", "d2l_en", "digitalgov", "factbook", "gap_snippets", "medquad", "medquad_more",
+    "nq_paragraphs", "opensource_guide", "owasp", "peps", "rust_book", "us_18f", "wikitext2",
+})  # fmt: skip
+
+# Characters that a text is cut to, and the share of texts that is: short ones teach more per token read.
+_CUTS = ((0.40, 320), (0.35, 640), (0.25, 1_100))
+_PASSAGE = (
+    240  # characters from which a text is long enough to be asked for by one of its sentences
+)
+_QUESTION = (30, 160)  # characters of a sentence that can stand for a question
+
+
+class Row(NamedTuple):
+    """Indices into `Corpus.texts`; -1 where there is none."""
+
+    source: int  # index into `Corpus.sources`
+    a: int
+    b: int
+    neg: int
+
+
+@dataclass
+class Corpus:
+    """Unique texts, and the rows over them."""
+
+    texts: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    same_as: dict[int, int] = field(default_factory=dict)  # text -> the text whose vector it gets
+    _index: dict[str, int] = field(default_factory=dict)
+
+    def add(self, source: int, a: str, b: str = "", neg: str = "") -> None:
+        """A row, unless its texts are empty or equal."""
+        if not a or a == b:
+            return
+        self.rows.append(Row(source, self._of(a), self._of(b), self._of(neg)))
+
+    def add_alike(self, source: int, text: str, original: str, b: str = "") -> None:
+        """A row with a text that gets the vector of another, which the teacher reads as the same."""
+        index, as_index = self._of(text), self._of(original)
+        as_index = self.same_as.get(as_index, as_index)
+        if index != as_index:
+            self.same_as.setdefault(index, as_index)
+        self.rows.append(Row(source, index, self._of(b), -1))
+
+    def fingerprint(self) -> str:
+        """Changes when any text does: vectors cached for other texts are not these."""
+        digest = hashlib.sha256()
+        for text in self.texts:
+            digest.update(text.encode() + b"\0")
+        return digest.hexdigest()[:16]
+
+    def _of(self, text: str) -> int:
+        if not text:
+            return -1
+        index = self._index.setdefault(text, len(self.texts))
+        if index == len(self.texts):
+            self.texts.append(text)
+        return index
+
+
+def read(directory: Path, seed: int = 0) -> Corpus:
+    """Rows of the files that `SHARES` names, and of the words of all of them."""
+    corpus = Corpus(sources=[*sorted(SHARES), WORDS, PHRASES])
+    words: collections.Counter[str] = collections.Counter()
+    phrases: list[str] = []
+    for number, source in enumerate(sorted(SHARES)):
+        for line, row in enumerate(_lines(directory / f"{source}.jsonl.xz")):
+            key = f"{seed}/{source}/{line}"
+            if _chance(key) < SHARES[source]:
+                _add(corpus, number, row, key)
+            if source in TRANSLATIONS | CODE:
+                continue
+            for name, text in row.items():
+                words.update(word.lower() for word in _WORD.findall(text))
+                if found := phrase(text, f"{key}/{name}"):
+                    phrases.append(found)
+    for word in sorted(word for word, times in words.items() if times >= _WORD_READ):
+        # As it stands within a text, where its tokens are others than at the start of one; and at the start.
+        corpus.add_alike(len(SHARES), " " + word, word)
+        if _chance(f"{seed}/{word}") < 0.5:
+            corpus.add_alike(len(SHARES), word.capitalize(), word)
+        else:
+            corpus.add(len(SHARES), word)
+    for found in phrases:
+        corpus.add(len(SHARES) + 1, found)
+    return corpus
+
+
+def _add(corpus: Corpus, source: int, row: dict[str, str], key: str) -> None:
+    name = corpus.sources[source]
+    a = cut(row.get("a") or row["text"], key + "/a")
+    b = cut(row.get("b", ""), key + "/b")
+    corpus.add(source, a, b, cut(row.get("neg", ""), key + "/n"))
+    if name in TRANSLATIONS:
+        last = corpus.rows[-1]
+        corpus.same_as[last.b] = last.a
+    elif name in CODE:
+        corpus.add(source, name_words(b), b)
+    elif name in PROSE:
+        passage = b or a
+        if len(passage) >= _PASSAGE and (question := ask(passage, key)):
+            corpus.add(source, question, passage)
+    if name not in TRANSLATIONS and a != a.lower() and _chance(key + "/small") < _LOWER_SHARE:
+        corpus.add_alike(source, a.lower(), a, b)
+
+
+def phrase(text: str, key: str) -> str:
+    """A few words in a row of some texts that are longer; of the others, nothing."""
+    words = text.split(maxsplit=200)[:200]
+    if _chance(key + "/phrase") >= _PHRASE_SHARE or len(words) <= 2 * _PHRASE[1]:
+        return ""
+    length = _PHRASE[0] + int(_chance(key + "/length") * (_PHRASE[1] - _PHRASE[0] + 1))
+    start = int(_chance(key + "/start") * (len(words) - length))
+    return " ".join(words[start : start + length]).strip(".,;:!?()[]\"'")
+
+
+def cut(text: str, key: str) -> str:
+    """`text` up to a number of characters that `key` decides, at the end of a sentence, line or word."""
+    chance = _chance(key)
+    limit = 0
+    for share, limit in _CUTS:  # noqa: B007 - the last one holds if rounding leaves none
+        if chance < share:
+            break
+        chance -= share
+    if len(text) <= limit:
+        return text
+    head = text[:limit]
+    for mark in (". ", "\n", " "):
+        end = head.rfind(mark, limit // 2)
+        if end > 0:
+            return head[: end + 1].rstrip()
+    return head
+
+
+def ask(passage: str, key: str) -> str:
+    """What `passage` answers: one of its sentences, or that with its subject asked for."""
+    sentences = [
+        s for s in re.split(r"(?<=[.!?])\s+", passage) if _QUESTION[0] <= len(s) <= _QUESTION[1]
+    ]
+    if not sentences:
+        return ""
+    sentence = sentences[int(_chance(key + "/s") * len(sentences))]
+    match = re.fullmatch(
+        r"(?P<subject>[A-Z][^,.;:]{1,50}?) (?P<verb>is|are|was|were|has|have|had|can|will|may|became|"
+        r"made|won|began|uses?|provides?|includes?|contains?|wrote|played|led) (?P<rest>.+)[.]",
+        sentence,
+    )
+    if match and _chance(key + "/q") < 0.7:
+        who = (
+            "Who" if re.fullmatch(r"(He|She|They|[A-Z]\w+ [A-Z]\w+)", match["subject"]) else "What"
+        )
+        return f"{who} {match['verb']} {match['rest']}?"
+    return sentence
+
+
+def name_words(code: str) -> str:
+    """The words of the name of the first function in `code`: "make lowpass" of `def make_lowpass(`."""
+    match = re.search(r"def\s+(\w+)", code)
+    if not match:
+        return ""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", match[1]).replace("_", " ").split()
+    return " ".join(words).lower() if len(words) > 1 else ""
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _chance(key: str) -> float:
+    """A number in [0, 1) that is the same for the same `key` on every machine."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest(), "big") / 2**48

@@ -1,0 +1,87 @@
+"""What all designs share, made once and kept: corpus, tokens, the teacher's vectors, the first table."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+import corpus as corpora
+import teacher
+import tokens
+from batches import TASKS, Source
+
+_HIDDEN = 256
+_COLON, _COLON_SPACE = ":", ": "  # how people end "Query"; the official prompt has no space
+_SPACED = 0.2
+_FREQUENT = 1e-3  # the `a` of smooth inverse frequency weights, a / (a + share of the corpus)
+
+
+def prepare(data: Path, work: Path, progress: Progress) -> tuple[Source, Tensor]:
+    """What steps are made of, and the table [K, H] to begin with."""
+    corpus = corpora.read(data)
+    cache = work / f"corpus-{corpus.fingerprint()}"
+    full = _taught(corpus, work / "teacher", progress)
+    texts = tokens.cached(cache / "texts.npz", corpus.texts, progress)
+    asking = {row.a for row in corpus.rows}
+    ends = [_tail(text) if index in asking else "" for index, text in enumerate(corpus.texts)]
+    tails = tokens.cached(cache / "tails.npz", ends, progress)
+    heads = tokens.encode([f"Instruct: {task}\nQuery" for task in TASKS], progress, eos=False)
+    vocabulary = tokens.vocabulary((texts, tails, heads))
+    space = principal_axes(full, np.diff(texts.ends, prepend=0))
+    wide = torch.from_numpy(full)
+    projected = torch.cat(
+        [torch.nn.functional.normalize(p.float() @ space).half() for p in wide.split(65_536)]
+    )
+    source = Source(
+        corpus, texts, tails, [heads[at] for at in range(len(TASKS))], vocabulary, wide, projected
+    )
+    return source, _first_table(vocabulary, space, work / "teacher", progress)
+
+
+def _taught(corpus: corpora.Corpus, cache: Path, progress: Progress) -> teacher.Vectors:
+    """The teacher's vector of each text [N, 384], of those that are read as another the other's."""
+    own = [index for index in range(len(corpus.texts)) if index not in corpus.same_as]
+    result = np.empty((len(corpus.texts), teacher.WIDTH), np.float16)
+    result[own] = teacher.vectors([corpus.texts[index] for index in own], cache, progress)
+    for index, other in corpus.same_as.items():
+        result[index] = result[other]
+    return result
+
+
+def principal_axes(vectors: teacher.Vectors, lengths: npt.NDArray[np.int64]) -> Tensor:
+    """The space [384, H] that keeps most of the teacher's dot products, greatest axis first.
+
+    Texts of `lengths` [N] tokens count by their roots, as they do in the losses.
+    """
+    wide, weights = torch.from_numpy(vectors), torch.from_numpy(lengths).sqrt()
+    second = torch.zeros(teacher.WIDTH, teacher.WIDTH)
+    for part, weight in zip(wide.split(65_536), weights.split(65_536), strict=True):
+        second += (part.float() * weight[:, None]).T @ part.float()
+    axes: Tensor = torch.linalg.eigh(second.double()).eigenvectors
+    return axes.flip(1)[:, :_HIDDEN].float()
+
+
+def _first_table(
+    vocabulary: tokens.Vocabulary, space: Tensor, cache: Path, progress: Progress
+) -> Tensor:
+    """Each row: what the teacher makes of its token alone, the less the more frequent it is; [K, H]."""
+    texts = tokens.token_texts()
+    words = [texts[token].strip() or texts[token] for token in vocabulary.token_of_row]
+    unique = sorted({word for word in words if word})
+    at = {word: index for index, word in enumerate(unique)}
+    found = torch.from_numpy(teacher.vectors(unique, cache, progress))
+    rows = torch.zeros(len(words), _HIDDEN)
+    own = [row for row, word in enumerate(words) if word and row]
+    rows[own] = found[[at[words[row]] for row in own]].float() @ space
+    share = vocabulary.counts / vocabulary.counts.sum()
+    rows *= torch.from_numpy(_FREQUENT / (_FREQUENT + share)).float()[:, None]
+    return rows
+
+
+def _tail(text: str) -> str:
+    chance = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") / 2**32
+    return (_COLON_SPACE if chance < _SPACED else _COLON) + text

@@ -1,0 +1,281 @@
+"""One design, trained: first the table as a bag of tokens, then the whole model.
+
+Stopped at any point, the same call goes on from the last saved state. The losses of a run go to its
+`curve.jsonl` as it learns.
+"""
+
+import itertools
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+import batches
+import losses
+import teacher
+from batches import Source, Step
+from designs import Design
+from packing import Packed
+from student import Student
+
+_SAVE_SECONDS = 180.0
+_COMPILED_WIDTH = 256
+_LOG_STEPS = 20
+_WARM_UP = 0.03  # share of the steps over which learning rates rise
+_HELD_OUT_STEPS, _HELD_OUT_TOKENS = 8, 16_384
+# Learning rates: of matrices, of norms, of table rows (whose values are near one), of the bag's rows.
+_MATRIX, _NORM, _ROWS, _BAG_ROWS = 2e-3, 2e-3, 8e-3, 1.5e-2
+_BETAS = (0.9, 0.98)
+_BAG_EPOCH = 1_000  # the first of the passes as a bag: their order is not that of the model's
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is: passes over the corpus as a bag of tokens, and as the model."""
+
+    bag_passes: float
+    passes: float
+    seed: int = 0
+
+
+def _fastest() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained on what, and where its state and curve are kept."""
+
+    source: Source
+    first: Tensor  # [K, H] the table to begin with
+    design: Design
+    plan: Plan
+    directory: Path
+    device: torch.device = field(default_factory=_fastest)
+    compiled: bool = field(default_factory=lambda: shutil.which("c++") is not None)
+
+    def num_steps(self, passes: float) -> int:
+        return max(1, int(batches.num_tokens(self.source) / self.design.step * passes))
+
+
+def train(run: Run, progress: Progress) -> Student:
+    """The trained model."""
+    run.directory.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(run.plan.seed)
+    rows = _bag(run, progress) if run.design.bag else run.first
+    student = Student(run.design.shape, _at_scale(rows)).to(run.device)
+    _Training(run, student).go(progress)
+    return student
+
+
+def held_out(source: Source, student: Student) -> dict[str, float]:
+    """The losses on rows that are never trained on, weighed alike for every design."""
+    found: dict[str, list[float]] = {}
+    steps = batches.steps(source, _HELD_OUT_TOKENS, epoch=0, seed=0, held_out=True)
+    with torch.no_grad():
+        for step in itertools.islice(steps, _HELD_OUT_STEPS):
+            for name, value in _parts(student, step, Design()).items():
+                found.setdefault(name, []).append(float(value))
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+class _Training:
+    """The main part: the model, its optimisers, and where they stand."""
+
+    def __init__(self, run: Run, student: Student) -> None:
+        self._run, self._student = run, student
+        self._file = run.directory / "state.pt"
+        self._optimisers = _optimisers(student, run.design)
+        self._done = 0
+        self._total = run.num_steps(run.plan.passes)
+
+    def go(self, progress: Progress) -> None:
+        """Train to the end, from the state that was saved last."""
+        self._load()
+        if self._run.compiled:
+            self._student.encode = _compiled(self._student.encode)  # type: ignore[method-assign]
+        task = progress.add_task("model", total=self._total, completed=self._done)
+        saved = started = time.monotonic()
+        num_tokens = 0
+        for step in self._remaining():
+            parts = self._learn(step)
+            num_tokens += step.num_tokens
+            self._done += 1
+            progress.advance(task)
+            if self._done % _LOG_STEPS == 0:
+                speed = num_tokens / (time.monotonic() - started)
+                _log(self._run, step=self._done, tokens_per_s=round(speed), **parts)
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                self._save()
+                saved = time.monotonic()
+        self._student.__dict__.pop(
+            "encode", None
+        )  # what is done with it now is not worth compiling
+        self._save()
+
+    def _learn(self, step: Step) -> dict[str, float]:
+        share = self._run.design.rate * self._rate()
+        for optimiser, rate in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * share
+        parts = _parts(self._student, step, self._run.design)
+        _descend(parts, [optimiser for optimiser, _ in self._optimisers])
+        return _rounded(parts)
+
+    def _rate(self) -> float:
+        """Up, then down to nothing along a half cosine."""
+        part = self._done / self._total
+        if part < _WARM_UP:
+            return (part + 1 / self._total) / _WARM_UP
+        return 0.5 * (1 + math.cos(math.pi * (part - _WARM_UP) / (1 - _WARM_UP)))
+
+    def _remaining(self) -> Iterator[Step]:
+        return itertools.islice(_endless(self._run, first_epoch=0), self._done, self._total)
+
+    def _save(self) -> None:
+        partial = self._file.with_suffix(".tmp")
+        state = {
+            "done": self._done,
+            "student": self._student.state_dict(),
+            "optimisers": [each.state_dict() for each, _ in self._optimisers],
+        }
+        torch.save(state, partial)
+        partial.replace(self._file)
+
+    def _load(self) -> None:
+        if not self._file.is_file():
+            return
+        state: dict[str, Any] = torch.load(self._file, map_location=self._run.device)
+        self._done = state["done"]
+        self._student.load_state_dict(state["student"])
+        for (optimiser, _), kept in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
+
+
+def _compiled(encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`encode`, a third faster where rows are narrow (nearly all), after a minute of compiling."""
+    fast = torch.compile(encode)
+
+    def either(*inputs: Tensor) -> Tensor:
+        if inputs[0].shape[1] > _COMPILED_WIDTH:
+            return encode(*inputs)
+        for each in inputs:
+            torch._dynamo.maybe_mark_dynamic(each, 0)  # noqa: SLF001 - the number of rows
+        return fast(*inputs)
+
+    return either
+
+
+def _optimisers(student: Student, design: Design) -> list[tuple[torch.optim.Optimizer, float]]:
+    """One for each kind of weight, with its learning rate."""
+    matrices = [weight for weight in student.layers.parameters() if weight.dim() == 2]
+    norms = [weight for weight in student.parameters() if weight.dim() == 1]
+    rows = [student.embed_tokens.weight]
+    adamw = torch.optim.AdamW
+    of_matrices: torch.optim.Optimizer = adamw(matrices, betas=_BETAS, weight_decay=0.01)
+    if design.muon:
+        of_matrices = torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    return [
+        (of_matrices, _MATRIX),
+        (adamw(norms, betas=_BETAS, weight_decay=0.0), _NORM),
+        (torch.optim.SparseAdam(rows, betas=_BETAS, eps=1e-6), _ROWS),
+    ]
+
+
+class _Bag(nn.Module):
+    """A text as the mean of its tokens' rows."""
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag.from_pretrained(
+            rows.clone(), freeze=False, mode="sum", sparse=True, padding_idx=0
+        )
+
+    def forward(self, packed: Packed) -> Tensor:
+        """Vectors [T, H] of the texts in their order in `packed`."""
+        read = packed.text >= 0
+        lengths = torch.bincount(packed.text[read], minlength=len(packed.texts))
+        starts = lengths.cumsum(dim=0) - lengths
+        summed: Tensor = self.table(packed.ids[read], starts)
+        return summed / lengths.unsqueeze(1)
+
+
+def _bag(run: Run, progress: Progress) -> Tensor:
+    """What `_train_bag` gives, kept beside the runs of all designs: it is the same for each."""
+    file = run.directory.parent / "bag.pt"
+    if not file.is_file():
+        torch.save(_train_bag(run, progress), file)
+    rows: Tensor = torch.load(file)
+    return rows
+
+
+def _train_bag(run: Run, progress: Progress) -> Tensor:
+    """The table [K, H] that serves best with no model above it."""
+    bag = _Bag(run.first).to(run.device)
+    optimiser = torch.optim.SparseAdam(list(bag.parameters()), betas=_BETAS)
+    total = run.num_steps(run.plan.bag_passes)
+    task = progress.add_task("table", total=total)
+    steps = itertools.islice(_endless(run, first_epoch=_BAG_EPOCH, instructed=False), total)
+    for done, step in enumerate(steps):
+        step = step.to(run.device)  # noqa: PLW2901
+        for group in optimiser.param_groups:
+            group["lr"] = _BAG_ROWS * (1 - done / total)
+        vectors = _in_order([bag(each) for each in step.micro_batches], step)
+        parts = losses.loss(vectors, step.targets, run.design)
+        _descend(parts, [optimiser])
+        progress.advance(task)
+        if done % _LOG_STEPS == 0:
+            _log(run, bag_step=done, **_rounded(parts))
+    return bag.table.weight.detach().cpu().clone()
+
+
+def _endless(run: Run, *, first_epoch: int, instructed: bool = True) -> Iterator[Step]:
+    for epoch in itertools.count(first_epoch):
+        yield from batches.steps(
+            run.source, run.design.step, epoch=epoch, seed=run.plan.seed, instructed=instructed
+        )
+
+
+def _at_scale(rows: Tensor) -> Tensor:
+    """`rows` at the size that the model's learning rates are made for; rare words stay the larger."""
+    size = rows[1:].square().mean(dim=1).sqrt()
+    return rows / size.median()
+
+
+def _parts(student: Student, step: Step, design: Design) -> dict[str, Tensor]:
+    """The losses of a step, by name."""
+    device = student.norm.weight.device
+    step = step.to(device)
+    with teacher.autocast(device):
+        vectors = [student(each).float() for each in step.micro_batches]
+    return losses.loss(_in_order(vectors, step), step.targets, design)
+
+
+def _in_order(vectors: list[Tensor], step: Step) -> Tensor:
+    """The vectors of all micro-batches as the targets stand."""
+    places = torch.cat([each.texts for each in step.micro_batches])
+    return torch.cat(vectors)[places.argsort()]
+
+
+def _descend(parts: dict[str, Tensor], optimisers: list[torch.optim.Optimizer]) -> None:
+    torch.stack(list(parts.values())).sum().backward()
+    for optimiser in optimisers:
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+
+def _rounded(parts: dict[str, Tensor]) -> dict[str, float]:
+    return {name: round(float(part.detach()), 4) for name, part in parts.items()}
+
+
+def _log(run: Run, **values: float) -> None:
+    with (run.directory / "curve.jsonl").open("a") as lines:
+        lines.write(json.dumps(values) + "\n")
