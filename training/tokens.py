@@ -3,10 +3,9 @@
 Shapes: V tokens of the vocabulary, K rows of the table, N texts.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -114,8 +113,3 @@ def token_texts() -> list[str]:
 
 def _plain(text: str) -> str:
     return text.strip().lower() or text
-
-
-def batched(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
