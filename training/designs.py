@@ -19,7 +19,7 @@ class Shape:
 class Design:
     """A shape, a loss and a start."""
 
-    shape: Shape = Shape(layers=4, intermediate=768)
+    shape: Shape = Shape(layers=2, intermediate=1024)
     # Weights of the three losses (losses.py).
     regress: float = 1.0
     relate: float = 0.5
@@ -31,15 +31,16 @@ class Design:
     widths: tuple[int, ...] = (256, 128, 64, 32)
 
 
-SHIPPED = "four-layers"
-_FOUR = Design()
+SHIPPED = "two-layers"
+_TWO = Design()
 DESIGNS = {
-    SHIPPED: _FOUR,
-    "three-wide": replace(_FOUR, shape=Shape(layers=3, intermediate=1024)),
-    "six-narrow": replace(_FOUR, shape=Shape(layers=6, intermediate=512)),
-    "regress-only": replace(_FOUR, relate=0.0, contrast=0.0),
-    "no-bag": replace(_FOUR, bag=False),
-    "twice-rate": replace(_FOUR, rate=2.0),
-    "large-steps": replace(_FOUR, step=16_384),
-    "adamw": replace(_FOUR, muon=False),
+    SHIPPED: _TWO,
+    "one-layer": replace(_TWO, shape=Shape(layers=1, intermediate=768)),
+    "three-layers": replace(_TWO, shape=Shape(layers=3, intermediate=768)),
+    "four-layers": replace(_TWO, shape=Shape(layers=4, intermediate=768)),
+    "regress-only": replace(_TWO, relate=0.0, contrast=0.0),
+    "no-bag": replace(_TWO, bag=False),
+    "twice-rate": replace(_TWO, rate=2.0),
+    "large-steps": replace(_TWO, step=16_384),
+    "adamw": replace(_TWO, muon=False),
 }

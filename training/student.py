@@ -117,7 +117,9 @@ class Student(nn.Module):
         self.embed_tokens = nn.Embedding.from_pretrained(rows, freeze=False, sparse=True)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.hidden)
-        self._start()
+        for weight in self.layers.parameters():
+            if weight.dim() == 2:
+                nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 
     def forward(self, packed: Packed) -> Tensor:
         """Vectors [T, H], not normalised, of the texts in their order in `packed`."""
@@ -132,22 +134,6 @@ class Student(nn.Module):
             x = layer(x, rows, None)
         normed: Tensor = self.norm(self.layers[-1](x, rows, last))
         return normed
-
-    def _start(self) -> None:
-        """Weights with which the model is a bag of its tokens: what it then learns is order and weight.
-
-        The last layer passes its values straight on; every other branch begins near zero.
-        """
-        shape = self.shape
-        for name, weight in self.named_parameters():
-            if name.startswith("layers") and weight.dim() == 2:
-                nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-                if name.endswith(("o_proj.weight", "down_proj.weight")):
-                    weight.data *= 0.2 / (2 * shape.layers) ** 0.5
-        if shape.kv_heads * shape.head_dim == shape.hidden == shape.heads * shape.head_dim:
-            last = self.get_submodule(f"layers.{shape.layers - 1}.self_attn")
-            nn.init.eye_(last.get_parameter("v_proj.weight"))
-            nn.init.eye_(last.get_parameter("o_proj.weight"))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

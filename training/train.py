@@ -24,15 +24,19 @@ import teacher
 from batches import Source, Step
 from designs import Design
 from packing import Packed
+from start import as_bag
 from student import Student
+from tokens import EOS
 
 _SAVE_SECONDS = 180.0
 _COMPILED_WIDTH = 256
+_MOST_COMPILED = 32  # variants for widths and numbers of rows; beyond, it would go on uncompiled
 _LOG_STEPS = 20
 _WARM_UP = 0.03  # share of the steps over which learning rates rise
 _HELD_OUT_STEPS, _HELD_OUT_TOKENS = 8, 16_384
-# Learning rates: of matrices, of norms, of table rows (whose values are near one), of the bag's rows.
-_MATRIX, _NORM, _ROWS, _BAG_ROWS = 2e-3, 2e-3, 8e-3, 1.5e-2
+# Learning rates: of matrices, of norms, of table rows (whose values are near one), of the bag's rows (near
+# a tenth). Most rows are read a few dozen times in a training: they need long strides.
+_MATRIX, _NORM, _ROWS, _BAG_ROWS = 2e-3, 1e-2, 2e-2, 1.5e-2
 _BETAS = (0.9, 0.98)
 _BAG_EPOCH = 1_000  # the first of the passes as a bag: their order is not that of the model's
 
@@ -71,7 +75,8 @@ def train(run: Run, progress: Progress) -> Student:
     run.directory.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(run.plan.seed)
     rows = _bag(run, progress) if run.design.bag else run.first
-    student = Student(run.design.shape, _at_scale(rows)).to(run.device)
+    eos = int(run.source.vocabulary.row_of_token[EOS])
+    student = as_bag(run.design.shape, rows, eos).to(run.device)
     _Training(run, student).go(progress)
     return student
 
@@ -162,6 +167,7 @@ class _Training:
 
 def _compiled(encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`encode`, a third faster where rows are narrow (nearly all), after a minute of compiling."""
+    torch._dynamo.config.recompile_limit = _MOST_COMPILED  # noqa: SLF001
     fast = torch.compile(encode)
 
     def either(*inputs: Tensor) -> Tensor:
@@ -186,7 +192,7 @@ def _optimisers(student: Student, design: Design) -> list[tuple[torch.optim.Opti
     return [
         (of_matrices, _MATRIX),
         (adamw(norms, betas=_BETAS, weight_decay=0.0), _NORM),
-        (torch.optim.SparseAdam(rows, betas=_BETAS, eps=1e-6), _ROWS),
+        (torch.optim.SparseAdam(rows, betas=_BETAS, eps=1e-9), _ROWS),
     ]
 
 
@@ -242,12 +248,6 @@ def _endless(run: Run, *, first_epoch: int, instructed: bool = True) -> Iterator
         yield from batches.steps(
             run.source, run.design.step, epoch=epoch, seed=run.plan.seed, instructed=instructed
         )
-
-
-def _at_scale(rows: Tensor) -> Tensor:
-    """`rows` at the size that the model's learning rates are made for; rare words stay the larger."""
-    size = rows[1:].square().mean(dim=1).sqrt()
-    return rows / size.median()
 
 
 def _parts(student: Student, step: Step, design: Design) -> dict[str, Tensor]:
