@@ -115,7 +115,9 @@ def take_turns(
 
 def opened(dtype: Dtype) -> ServedModel:
     """nano in process."""
-    return open_model([nano.NAME], nano.NAME, EngineConfig(dtype=dtype), Metrics())
+    return open_model(
+        [nano.NAME], nano.NAME, EngineConfig(dtype=dtype, result_cache_bytes=0), Metrics()
+    )
 
 
 def teacher_embed() -> Callable[[int], Embed]:

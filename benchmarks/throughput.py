@@ -42,7 +42,9 @@ def main() -> None:
 
 def compare(directory: Path, num_texts: int, rounds: int) -> None:
     """Run both over the same texts and print the table."""
-    model = open_model(["hexgrid"], directory, EngineConfig(dtype="float32"), Metrics())
+    model = open_model(
+        ["hexgrid"], directory, EngineConfig(dtype="float32", result_cache_bytes=0), Metrics()
+    )
     texts = english_texts(model.tokenizer, num_texts)
     lengths = [len(ids) for ids in model.tokenizer.encode(texts).token_ids]
     ours = hexgrid_embed(model)

@@ -36,7 +36,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path) -> Iterator[ServedModel]:
     """`tiny_checkpoint`, opened in float32."""
-    model = open_model(["tiny"], tiny_checkpoint, EngineConfig(dtype="float32"), Metrics())
+    model = open_model(
+        ["tiny"], tiny_checkpoint, EngineConfig(dtype="float32", result_cache_bytes=0), Metrics()
+    )
     yield model
     model.engine.close()
 

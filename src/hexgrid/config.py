@@ -153,6 +153,12 @@ class EngineConfig(_Checked):
         "always taken when nothing waits.",
         low=1,
     )
+    result_cache_bytes: int = _setting(
+        64 * 2**20,
+        "Memory for vectors of inputs that were computed lately; the same input then costs nothing. "
+        "0: none is kept.",
+        low=0,
+    )
     num_threads: int | None = _setting(
         None, "CPU threads of the forward pass.", low=1, shown_default="the physical cores"
     )

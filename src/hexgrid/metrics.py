@@ -52,6 +52,18 @@ class Metrics:
         self.failed_batches = self._counter(
             "failed_batches", "Forward passes that raised and were split", "model_name"
         )
+        self.result_cache_hits = self._counter(
+            "result_cache_hits", "Inputs answered from the result cache", "model_name"
+        )
+        self.result_cache_misses = self._counter(
+            "result_cache_misses", "Inputs that were queued to be computed", "model_name"
+        )
+        self.joined_inputs = self._counter(
+            "joined_inputs", "Inputs answered by an equal one that waited or ran", "model_name"
+        )
+        self.result_cache_bytes = self._gauge(
+            "result_cache_bytes", "Memory of the result cache", "model_name"
+        )
 
     def http_request(self, path: str, status: int, seconds: float) -> None:
         """Count one answered HTTP request."""
@@ -87,6 +99,10 @@ class ModelMetrics:
         self.batch_tokens = metrics.batch_tokens.labels(model_name)
         self.input_tokens = metrics.input_tokens.labels(model_name)
         self.failed_batches = metrics.failed_batches.labels(model_name)
+        self.result_cache_hits = metrics.result_cache_hits.labels(model_name)
+        self.result_cache_misses = metrics.result_cache_misses.labels(model_name)
+        self.joined_inputs = metrics.joined_inputs.labels(model_name)
+        self.result_cache_bytes = metrics.result_cache_bytes.labels(model_name)
         self._phases = {
             phase: metrics.phase_seconds.labels(model_name, phase)
             for phase in ("tokenize", "queue", "forward", "encode")

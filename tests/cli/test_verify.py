@@ -6,6 +6,7 @@ The real weights cannot be had here, so numbers "published" for a small checkpoi
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from hexgrid.cli import main
+from hexgrid.cli import main, models
 from hexgrid.cli.verify import Check, published_checks, self_checks, size_of
+from hexgrid.config import EngineConfig
 from hexgrid.encoding import Vectors
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import CheckpointError
@@ -129,6 +131,23 @@ def test_the_embedded_model_is_none_of_the_three() -> None:
 def test_another_shape_is_refused_by_name(tiny_model: ServedModel) -> None:
     with pytest.raises(CheckpointError, match="64 dimensions and 2 layers"):
         size_of(tiny_model)
+
+
+def test_the_command_computes_every_vector_anew(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEXGRID_RESULT_CACHE_BYTES", "1000000")
+    configs = []
+
+    def opened(model: str, config: EngineConfig) -> NoReturn:
+        configs.append(config)
+        raise CheckpointError("far enough")
+
+    monkeypatch.setattr(models, "opened", opened)
+
+    CliRunner().invoke(main, ["verify", str(tiny_checkpoint)])
+
+    assert [config.result_cache_bytes for config in configs] == [0]
 
 
 def test_the_command_fails_on_random_weights_and_says_what_is_off(

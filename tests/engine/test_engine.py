@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hexgrid.encoding import Vectors
 from hexgrid.engine.engine import NativeEngine
+from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.errors import (
     EngineClosedError,
@@ -46,6 +47,7 @@ class Bench:
         max_num_batched_tokens: int = 1000,
         max_num_seqs: int = 100,
         max_num_queued_tokens: int = 1_000_000,
+        result_cache_bytes: int = 0,
     ) -> None:
         self.runner = FakeRunner(runs_async=bool(runs_async))
         self.scheduler = Scheduler(
@@ -56,6 +58,7 @@ class Bench:
             self.runner,
             self.scheduler,
             ModelMetrics(self.metrics, "fake"),
+            results=ResultCache(result_cache_bytes),
             max_num_queued_tokens=max_num_queued_tokens,
         )
 
@@ -446,16 +449,156 @@ def test_what_waits_and_what_ran_is_measured(bench: Bench) -> None:
     assert bench.sample("failed_batches_total") >= 1
 
 
+def test_equal_inputs_of_a_submission_are_computed_once(bench: Bench) -> None:
+    future = bench.engine.submit([[1, 2], [3], [1, 2], [1, 2]])
+
+    assert rows(future) == [row_of([1, 2]), row_of([3]), row_of([1, 2]), row_of([1, 2])]
+    assert bench.runner.batches == [[[1, 2], [3]]]
+    assert bench.sample("joined_inputs_total") == 2
+
+
+def test_an_input_waits_for_an_equal_one_that_waits(bench: Bench) -> None:
+    one, other = bench.together([[1], [2]], [[3], [2]])
+
+    assert rows(one) == [row_of([1]), row_of([2])]
+    assert rows(other) == [row_of([3]), row_of([2])]
+    assert bench.runner.batches == [[[0]], [[1], [2], [3]]]
+
+
+def test_an_input_waits_for_an_equal_one_that_runs(bench: Bench) -> None:
+    running = bench.hold()
+
+    joined = bench.engine.submit([[0]])
+    bench.release()
+
+    assert rows(running) == rows(joined) == [row_of([0])]
+    assert bench.runner.batches == [[[0]]]
+
+
+@pytest.mark.parametrize("cancelled", [0, 1])
+def test_cancelling_one_of_two_that_wait_for_the_same_leaves_the_other(
+    bench: Bench, cancelled: int
+) -> None:
+    bench.hold()
+    futures = [bench.engine.submit([[1]]) for _ in range(2)]
+
+    futures.pop(cancelled).cancel()
+    bench.release()
+
+    assert rows(futures[0]) == [row_of([1])]
+    assert bench.runner.batches == [[[0]], [[1]]]
+
+
+def test_what_everybody_cancelled_is_computed_anew_for_the_next(bench: Bench) -> None:
+    bench.hold()
+    for future in [bench.engine.submit([[1]]) for _ in range(2)]:
+        future.cancel()
+    assert bench.sample("queue_sequences") == 0
+
+    again = bench.engine.submit([[1]])
+    bench.release()
+
+    assert rows(again) == [row_of([1])]
+
+
+def test_nobody_waits_for_what_was_cancelled_at_that_moment(bench: Bench) -> None:
+    """Cancelled, and passed over by the scheduler for that, but not yet known to the engine."""
+    bench.hold()
+    future = bench.engine.submit([[1]])
+    with bench.engine._news:  # the canceller waits for it, in the Future's callback
+        canceller = threading.Thread(target=future.cancel)
+        canceller.start()
+        with pytest.raises(CancelledError):
+            future.exception(DEADLINE)
+        assert bench.scheduler.next_batch() == []
+
+        again = bench.engine.submit([[1]])
+    canceller.join(DEADLINE)
+    bench.release()
+
+    assert rows(again) == [row_of([1])]
+
+
+@pytest.mark.parametrize("failure", [*FAILURES, NAN_ALWAYS])
+def test_an_input_that_fails_does_so_for_all_with_their_own_places_and_is_not_kept(
+    open_bench: Opener, failure: int
+) -> None:
+    bench = open_bench(result_cache_bytes=10_000)
+
+    one, other = bench.together([[1], [failure]], [[failure]])
+
+    assert [error_of(future).index for future in (one, other)] == [1, 0]
+    num_batches = len(bench.runner.batches)
+    error_of(bench.engine.submit([[failure]]))
+    assert len(bench.runner.batches) == num_batches + 1
+
+
+def test_more_urgent_work_takes_an_equal_input_along(open_bench: Opener) -> None:
+    bench = open_bench(max_num_seqs=1)
+    bench.hold()
+
+    futures = [bench.engine.submit([[n]], priority=priority) for n, priority in ((1, 0), (2, 1))]
+    futures.append(bench.engine.submit([[2]], priority=-1))
+    bench.release()
+
+    for future in futures:
+        future.result(DEADLINE)
+    assert bench.runner.batches == [[[0]], [[2]], [[1]]]
+
+
+def test_inputs_that_cost_nothing_are_not_refused_for_their_tokens(open_bench: Opener) -> None:
+    bench = open_bench(max_num_queued_tokens=10)
+    bench.hold()
+    bench.engine.submit([[1] * 8])
+
+    free = bench.engine.submit([[1] * 8, [0], [1] * 8, [2]])
+
+    assert bench.sample("queue_tokens") == 9
+    bench.release()
+    assert rows(free) == [row_of(ids) for ids in ([1] * 8, [0], [1] * 8, [2])]
+
+
+def test_an_input_that_was_computed_comes_from_the_cache(open_bench: Opener) -> None:
+    bench = open_bench(result_cache_bytes=10_000)
+    rows(bench.engine.submit([[1, 2], [INFINITE_ONCE]]))
+
+    again = bench.engine.submit([[3], [INFINITE_ONCE], [1, 2]])
+
+    assert rows(again) == [row_of([3]), row_of([INFINITE_ONCE]), row_of([1, 2])]
+    assert bench.runner.batches == [[[1, 2], [INFINITE_ONCE]], [[3]]]
+    assert bench.sample("result_cache_hits_total") == 2
+    assert bench.sample("result_cache_misses_total") == 3
+    assert bench.sample("result_cache_bytes") > 0
+
+
+def test_a_submission_known_in_full_is_answered_while_the_engine_is_busy(
+    open_bench: Opener,
+) -> None:
+    bench = open_bench(result_cache_bytes=10_000)
+    rows(bench.engine.submit([[1], [2]]))
+    bench.hold()
+
+    assert rows(bench.engine.submit([[2], [1]])) == [row_of([2]), row_of([1])]
+
+
+@pytest.mark.parametrize("result_cache_bytes", [0, 5_000])
+@pytest.mark.parametrize("most", [5, 90_000])
 @pytest.mark.parametrize("runs_async", [False, True])
 def test_under_many_threads_every_future_is_answered_with_its_own_rows(
-    open_bench: Opener, *, runs_async: bool
+    open_bench: Opener, *, runs_async: bool, most: int, result_cache_bytes: int
 ) -> None:
-    bench = open_bench(runs_async=runs_async, max_num_batched_tokens=40, max_num_seqs=7)
+    """With ids below `most`: few of them make many equal inputs."""
+    bench = open_bench(
+        runs_async=runs_async,
+        max_num_batched_tokens=40,
+        max_num_seqs=7,
+        result_cache_bytes=result_cache_bytes,
+    )
     answered: list[int] = []
 
     def client(seed: int) -> None:
         chance = random.Random(seed)
-        jobs = [_job(chance) for _ in range(150)]
+        jobs = [_job(chance, most) for _ in range(150)]
         futures = [bench.engine.submit(job, priority=chance.randint(-2, 2)) for job in jobs]
         for future in chance.sample(futures, 20):
             future.cancel()
@@ -468,13 +611,16 @@ def test_under_many_threads_every_future_is_answered_with_its_own_rows(
         thread.join(DEADLINE)
 
     assert answered == [150] * 8
+    rows(bench.engine.submit([[100_000]]))  # all before it is over
+    assert not bench.engine._open
     bench.engine.close()
     assert (len(bench.scheduler), bench.scheduler.num_waiting_tokens) == (0, 0)
+    bench.engine._results.check_integrity()
 
 
-def _job(chance: random.Random) -> list[TokenIds]:
+def _job(chance: random.Random, most: int) -> list[TokenIds]:
     job = [
-        [chance.randrange(90_000) for _ in range(chance.randint(1, 12))]
+        [chance.randrange(most) for _ in range(chance.randint(1, 12 if most > 12 else 3))]
         for _ in range(chance.randint(1, 4))
     ]
     if chance.random() < 0.1:

@@ -17,12 +17,12 @@ from hypothesis.stateful import (
 
 from hexgrid.engine import scheduler as scheduler_module
 from hexgrid.engine.scheduler import MAX_PASSED_OVER, Scheduler
-from hexgrid.engine.sequence import Batch, Sequence, Submission
+from hexgrid.engine.sequence import Batch, Place, Sequence, Submission
 
 
 def waiting(num_tokens: int, *, priority: int = 0) -> Sequence:
-    submission = Submission([[1] * num_tokens], priority=priority, hidden_size=1, submitted_at=0.0)
-    return submission.sequences[0]
+    submission = Submission(1, priority=priority, hidden_size=1, submitted_at=0.0)
+    return Sequence([1] * num_tokens, b"", Place(submission, 0))
 
 
 def filled(
@@ -113,7 +113,7 @@ def test_a_sequence_that_nobody_waits_for_never_runs() -> None:
     wanted, unwanted = waiting(1), waiting(2)
     scheduler = filled([unwanted, wanted])
 
-    unwanted.submission.future.cancel()
+    unwanted.places[0].submission.future.cancel()
 
     assert drain(scheduler) == [[wanted]]
     assert (len(scheduler), scheduler.num_waiting_tokens) == (0, 0)
@@ -222,7 +222,7 @@ class Use(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.waiting)).submission.future.cancel()
+        data.draw(st.sampled_from(self.waiting)).places[0].submission.future.cancel()
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())

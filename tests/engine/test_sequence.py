@@ -2,30 +2,54 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hexgrid.engine.sequence import Submission
+from hexgrid.engine.sequence import Place, Sequence, Submission, key_of
 from hexgrid.errors import EngineError
+
+Ids = st.lists(st.integers(0, 2**20), max_size=6)
+
+
+def make(num_inputs: int, *, priority: int = 3) -> Submission:
+    return Submission(num_inputs, priority=priority, hidden_size=2, submitted_at=0.0)
+
+
+def waiting_for(submission: Submission) -> list[Sequence]:
+    """A sequence for each input."""
+    return [
+        Sequence([position], key_of([position]), Place(submission, position))
+        for position in range(len(submission.vectors))
+    ]
 
 
 @pytest.fixture
 def submission() -> Submission:
-    return Submission([[7], [8, 9]], priority=3, hidden_size=2, submitted_at=0.0)
+    return make(2)
 
 
 def row(*numbers: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     return np.array(numbers, np.float32)
 
 
-def test_each_input_becomes_a_sequence_that_knows_its_place(submission: Submission) -> None:
-    first, second = submission.sequences
+def at(index: int) -> EngineError:
+    return EngineError(f"input {index}")
 
-    assert (first.index, first.num_tokens, first.priority) == (0, 1, 3)
-    assert (second.index, second.num_tokens, second.token_ids) == (1, 2, [8, 9])
-    assert second.submission is submission
+
+@given(Ids, Ids)
+def test_keys_are_equal_for_equal_ids_and_no_others(one: list[int], other: list[int]) -> None:
+    assert (key_of(one) == key_of(other)) == (one == other)
+
+
+def test_a_sequence_has_the_priority_of_the_submission_it_was_made_for() -> None:
+    sequence = Sequence([8, 9], key_of([8, 9]), Place(make(1, priority=3), 0))
+    sequence.wait_at(Place(make(1, priority=5), 0))
+
+    assert (sequence.num_tokens, sequence.priority) == (2, 3)
 
 
 def test_the_last_answer_resolves_all_in_the_order_of_the_inputs(submission: Submission) -> None:
-    first, second = submission.sequences
+    first, second = waiting_for(submission)
 
     second.answer(row(3, 4))
     assert not submission.future.done()
@@ -34,10 +58,22 @@ def test_the_last_answer_resolves_all_in_the_order_of_the_inputs(submission: Sub
     assert submission.future.result(0).tolist() == [[1, 2], [3, 4]]
 
 
+def test_a_sequence_answers_at_every_place_that_waits() -> None:
+    one, other = make(2), make(1)
+    sequence = Sequence([7], key_of([7]), Place(one, 1))
+    sequence.wait_at(Place(other, 0))
+    sequence.wait_at(Place(one, 0))
+
+    sequence.answer(row(1, 2))
+
+    assert one.future.result(0).tolist() == [[1, 2], [1, 2]]
+    assert other.future.result(0).tolist() == [[1, 2]]
+
+
 def test_an_answer_is_copied(submission: Submission) -> None:
     hidden = row(1, 2)
 
-    for sequence in submission.sequences:
+    for sequence in waiting_for(submission):
         sequence.answer(hidden)
     hidden.fill(0)
 
@@ -45,24 +81,46 @@ def test_an_answer_is_copied(submission: Submission) -> None:
 
 
 def test_one_failure_fails_all_and_the_first_one_counts(submission: Submission) -> None:
-    first, second = submission.sequences
+    first, second = waiting_for(submission)
 
     first.answer(row(1, 2))
-    second.fail(EngineError("first"))
-    second.fail(EngineError("second"))
+    second.fail(at)
+    first.fail(at)
 
-    assert str(submission.future.exception(0)) == "first"
+    assert str(submission.future.exception(0)) == "input 1"
     assert first.done
     assert second.done
 
 
+def test_each_place_gets_the_error_with_its_own_index() -> None:
+    one, other = make(4), make(1)
+    sequence = Sequence([7], key_of([7]), Place(one, 3))
+    sequence.wait_at(Place(other, 0))
+
+    sequence.fail(at)
+
+    assert str(one.future.exception(0)) == "input 3"
+    assert str(other.future.exception(0)) == "input 0"
+
+
+def test_a_sequence_is_done_only_when_nobody_waits_for_it() -> None:
+    one, other = make(1), make(1)
+    sequence = Sequence([7], key_of([7]), Place(one, 0))
+    sequence.wait_at(Place(other, 0))
+
+    one.future.cancel()
+    assert not sequence.done
+    other.future.cancel()
+    assert sequence.done
+
+
 def test_answers_and_errors_after_cancelling_are_dropped(submission: Submission) -> None:
-    first, second = submission.sequences
+    first, second = waiting_for(submission)
     submission.future.cancel()
 
     first.answer(row(1, 2))
     second.answer(row(3, 4))
-    second.fail(EngineError("late"))
+    second.fail(at)
 
     assert submission.future.cancelled()
     assert first.done

@@ -32,7 +32,7 @@ TEXTS = [
 
 @contextmanager
 def opened(directory: Path, **settings: Any) -> Iterator[ServedModel]:
-    config = EngineConfig(**{"dtype": "float32", **settings})
+    config = EngineConfig(**{"dtype": "float32", "result_cache_bytes": 0, **settings})
     model = open_model(["name", "alias"], directory, config, Metrics())
     try:
         yield model
@@ -55,6 +55,21 @@ def sentence_transformer(tiny_checkpoint: Path) -> Any:
     return SentenceTransformer(
         str(tiny_checkpoint), device="cpu", model_kwargs={"dtype": "float32"}
     )
+
+
+def test_what_was_computed_serves_every_width_until_it_is_told_to_keep_none(
+    tiny_checkpoint: Path,
+) -> None:
+    with opened(tiny_checkpoint, result_cache_bytes=10_000) as model:
+        computed, kept, cut = (embed(model, TEXTS, dimensions=cut) for cut in (None, None, 8))
+        assert model.metrics.result_cache_hits._value.get() == 2 * len(TEXTS)
+    with opened(tiny_checkpoint, result_cache_bytes=0) as model:
+        anew = embed(model, TEXTS), embed(model, TEXTS, dimensions=8)
+        assert model.metrics.result_cache_hits._value.get() == 0
+
+    assert np.array_equal(computed, kept)
+    np.testing.assert_allclose(kept, anew[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(cut, anew[1], rtol=0, atol=1e-5)
 
 
 def test_vectors_are_those_of_sentence_transformers(

@@ -136,7 +136,12 @@ def test_a_row_can_be_computed_again_in_float32(narrow: Qwen3, expected: torch.T
 def served(cuda: torch.device, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModel]:
     directory = tmp_path_factory.mktemp("cuda") / "model"
     make_checkpoint(directory, "0.6B", num_layers=2)
-    model = open_model(["cuda"], directory, EngineConfig(max_num_batched_tokens=512), Metrics())
+    model = open_model(
+        ["cuda"],
+        directory,
+        EngineConfig(max_num_batched_tokens=512, result_cache_bytes=0),
+        Metrics(),
+    )
     yield model
     model.engine.close()
 

@@ -17,7 +17,7 @@ DATA = Path(__file__).parents[1] / "data/eval"
 @pytest.fixture(scope="session")
 def nano_model() -> Iterator[ServedModel]:
     """`hexgrid/nano` in float32, with room for all of a test's inputs in one batch."""
-    config = EngineConfig(dtype="float32", max_num_batched_tokens=16_384)
+    config = EngineConfig(dtype="float32", max_num_batched_tokens=16_384, result_cache_bytes=0)
     model = open_model([nano.NAME], nano.NAME, config, Metrics())
     yield model
     model.engine.close()

@@ -26,7 +26,7 @@ def token_ids(nano_model: ServedModel, sets: list[EvaluationSet]) -> list[TokenI
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_each_input_alone_is_itself_in_any_batch(token_ids: list[TokenIds], dtype: str) -> None:
-    settings = EngineConfig(dtype=dtype, max_num_batched_tokens=16_384)  # type: ignore[arg-type]
+    settings = EngineConfig(dtype=dtype, max_num_batched_tokens=16_384, result_cache_bytes=0)  # type: ignore[arg-type]
     model = open_model(["nano"], nano.NAME, settings, Metrics())
 
     def vectors(inputs: list[TokenIds]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -37,7 +37,9 @@ def client(
     )
     models = [
         variant(tiny_model, metrics, "tiny", "alias"),
-        open_model(["other"], directory, EngineConfig(dtype="float32"), metrics),
+        open_model(
+            ["other"], directory, EngineConfig(dtype="float32", result_cache_bytes=0), metrics
+        ),
         variant(tiny_model, metrics, "short", tokenizer=short, max_model_len=SHORT_MODEL_LEN),
         variant(tiny_model, metrics, "listed", matryoshka_dimensions=(16, 32)),
     ]

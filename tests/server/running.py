@@ -17,6 +17,7 @@ from hexgrid.config import ServerConfig
 from hexgrid.encoding import Vectors
 from hexgrid.engine.engine import NativeEngine
 from hexgrid.engine.protocols import Runner
+from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics, ModelMetrics
@@ -86,6 +87,7 @@ def variant(
         runner,
         Scheduler(max_num_batched_tokens=1024, max_num_seqs=max_num_seqs),
         model_metrics,
+        results=ResultCache(0),
         max_num_queued_tokens=max_num_queued_tokens,
     )
     return replace(model, names=names, metrics=model_metrics, engine=engine, **changes)

@@ -37,12 +37,13 @@ def test_a_client_that_leaves_frees_what_has_not_run(
 def test_a_client_that_leaves_takes_nobody_elses_work(
     tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
 ) -> None:
+    """Not even what it asked for first."""
     metrics = Metrics()
     model = variant(tiny_model, metrics, "m", runner=runner, max_num_seqs=2)
     with serving([model], metrics) as client:
         connection = connect(client)
         headers = {"content-type": "application/json"}
-        connection.request("POST", "/v1/embeddings", b'{"input":[[1],[2],[3]]}', headers)
+        connection.request("POST", "/v1/embeddings", b'{"input":[[1],[2],[3],[9]]}', headers)
         runner.wait_until_started(2)
         staying = callers.submit(embed, client, [[3], [4]], use_activation=False)
         wait_for_metric(client, "queue_sequences", 3, model_name="m")
@@ -52,6 +53,7 @@ def test_a_client_that_leaves_takes_nobody_elses_work(
         wait_for_metric(client, "queue_sequences", 2, model_name="m")
         runner.gate.set()
         assert vectors(staying.result())[:, 0].tolist() == [3, 4]
+    assert runner.started == [[1], [2], [3], [4]]
 
 
 def test_a_client_that_leaves_is_not_logged_as_an_error(

@@ -84,7 +84,12 @@ def test_a_written_checkpoint_gives_the_students_vectors(
 ) -> None:
     student = Student(DESIGN.shape, first)
     ship.write(student, source.vocabulary, first, tmp_path / "out", form=form)
-    model = open_model(["student"], tmp_path / "out", EngineConfig(dtype="float32"), Metrics())
+    model = open_model(
+        ["student"],
+        tmp_path / "out",
+        EngineConfig(dtype="float32", result_cache_bytes=0),
+        Metrics(),
+    )
     ids = model.tokenizer.encode(TEXTS).token_ids
     rows = [source.vocabulary.row_of_token[each] for each in ids]
 

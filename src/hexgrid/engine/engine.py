@@ -2,6 +2,9 @@
 
 Every Future is answered: with vectors, with the error of its own input (a batch that fails is run again by
 halves, so that one bad input fails alone), or with EngineClosedError.
+
+No input is computed twice while its vector is at hand: equal ones that wait or run share a Sequence, and what
+was computed lately comes from the result cache.
 """
 
 import logging
@@ -14,9 +17,16 @@ from time import perf_counter
 
 from hexgrid.encoding import Vectors
 from hexgrid.engine.protocols import Runner
+from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.scheduler import Scheduler
-from hexgrid.engine.sequence import Batch, Sequence, Submission
-from hexgrid.errors import EngineClosedError, EngineError, NonFiniteError, OverloadedError
+from hexgrid.engine.sequence import Batch, Key, Place, Sequence, Submission, key_of
+from hexgrid.errors import (
+    EngineClosedError,
+    EngineError,
+    HexgridError,
+    NonFiniteError,
+    OverloadedError,
+)
 from hexgrid.metrics import ModelMetrics
 from hexgrid.model.pooling import finite_rows
 from hexgrid.wire import TokenIds
@@ -46,19 +56,23 @@ class NativeEngine:
         scheduler: Scheduler,
         metrics: ModelMetrics,
         *,
+        results: ResultCache,
         max_num_queued_tokens: int,
     ) -> None:
         self.hidden_size = runner.hidden_size
         self._runner = runner
         self._scheduler = scheduler
+        self._results = results
+        self._open: dict[Key, Sequence] = {}  # what waits or runs
         self._metrics = metrics
         self._max_num_queued_tokens = max_num_queued_tokens
         self._tokens_per_second = 0.0
         self._closing = False
-        # Guards the scheduler and `_closing`; notified when either has news for the thread.
+        # Guards the scheduler, `_open`, `_results` and `_closing`; notified of news for the thread.
         self._news = threading.Condition()
         metrics.queue_sequences.set_function(lambda: len(scheduler))
         metrics.queue_tokens.set_function(lambda: scheduler.num_waiting_tokens)
+        metrics.result_cache_bytes.set_function(lambda: results.num_bytes)
         self._thread = threading.Thread(target=self._loop, name="hexgrid-engine", daemon=True)
         self._thread.start()
 
@@ -66,17 +80,18 @@ class NativeEngine:
         """See `protocols.Engine.submit`."""
         assert token_ids, "a submission without inputs would never be answered"
         submission = Submission(
-            token_ids,
+            len(token_ids),
             priority=priority,
             hidden_size=self.hidden_size,
             submitted_at=perf_counter(),
         )
+        keys = [key_of(ids) for ids in token_ids]
         with self._news:
             if self._closing:
                 raise EngineClosedError("The server is shutting down")
-            self._refuse_overload(sum(map(len, token_ids)))
-            for sequence in submission.sequences:
-                self._scheduler.add(sequence)
+            self._refuse_overload(self._num_new_tokens(token_ids, keys))
+            for index, (ids, key) in enumerate(zip(token_ids, keys, strict=True)):
+                self._place(ids, key, Place(submission, index))
             self._news.notify()
         submission.future.add_done_callback(lambda _: self._drop_rest(submission))
         return submission.future
@@ -92,6 +107,48 @@ class NativeEngine:
             self._closing = True
             self._news.notify()
         self._thread.join()
+
+    def _num_new_tokens(self, token_ids: Items[TokenIds], keys: Items[Key]) -> int:
+        """Tokens that a submission adds to the queue."""
+        new = {
+            key: len(ids)
+            for ids, key in zip(token_ids, keys, strict=True)
+            if key not in self._results and self._equal(key) is None
+        }
+        return sum(new.values())
+
+    def _place(self, token_ids: TokenIds, key: Key, place: Place) -> None:
+        """Answer `place` at once, let it wait for what waits or runs already, or queue a new Sequence."""
+        row = self._results.get(key)
+        if row is not None:
+            self._metrics.result_cache_hits.inc()
+            place.submission.answer(place.position, row)
+            return
+        equal = self._equal(key)
+        if equal is None:
+            self._metrics.result_cache_misses.inc()
+            self._add(Sequence(token_ids, key, place))
+            return
+        self._metrics.joined_inputs.inc()
+        if place.submission.priority < equal.priority and equal in self._scheduler:
+            self._add(equal.moved_up(place))
+            self._scheduler.drop(equal)
+        else:
+            equal.wait_at(place)
+
+    def _add(self, sequence: Sequence) -> None:
+        self._open[sequence.key] = sequence
+        self._scheduler.add(sequence)
+
+    def _equal(self, key: Key) -> Sequence | None:
+        """What waits or runs with these ids and will surely be answered."""
+        found = self._open.get(key)
+        return None if found is None or found.done else found
+
+    def _forget(self, sequence: Sequence) -> None:
+        """Let nobody else wait for `sequence`."""
+        if self._open.get(sequence.key) is sequence:
+            del self._open[sequence.key]
 
     def _refuse_overload(self, num_tokens: int) -> None:
         waiting = self._scheduler.num_waiting_tokens
@@ -109,7 +166,9 @@ class NativeEngine:
         if submission.num_open:
             with self._news:
                 for sequence in submission.sequences:
-                    self._scheduler.drop(sequence)
+                    if sequence.done:
+                        self._scheduler.drop(sequence)
+                        self._forget(sequence)
 
     def _loop(self) -> None:
         """Run until closed. On an asynchronous device one batch computes while the next is queued."""
@@ -144,7 +203,7 @@ class NativeEngine:
         self._metrics.batch_sequences.observe(len(batch))
         self._metrics.batch_tokens.observe(sum(s.num_tokens for s in batch))
         for sequence in batch:
-            self._metrics.phase("queue", now - sequence.submission.submitted_at)
+            self._metrics.phase("queue", now - sequence.places[0].submission.submitted_at)
         return _Running(batch, now, self._run(batch))
 
     def _run(self, batch: Batch) -> Callable[[], Vectors]:
@@ -173,7 +232,7 @@ class NativeEngine:
     def _run_by_halves(self, batch: Batch, error: Exception) -> None:
         """After a failed pass: the same sequences in smaller batches, down to the one at fault."""
         if len(batch) == 1:
-            batch[0].fail(_blame(batch[0], error))
+            self._fail(batch[0], _blame(batch[0], error))
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
@@ -184,28 +243,39 @@ class NativeEngine:
 
     def _answer(self, batch: Batch, hidden: Vectors) -> None:
         finite = finite_rows(hidden)
-        for sequence, row, good in zip(batch, hidden, finite, strict=True):
-            if good:
-                sequence.answer(row)
-            else:
+        good = [
+            pair
+            for pair, is_good in zip(zip(batch, hidden, strict=True), finite, strict=True)
+            if is_good
+        ]
+        self._answer_with(good)
+        for sequence, is_good in zip(batch, finite, strict=True):
+            if not is_good:
                 self._retry_in_float32(sequence)
+
+    def _answer_with(self, rows: list[tuple[Sequence, Vectors]]) -> None:
+        with self._news:
+            for sequence, row in rows:
+                self._forget(sequence)
+                self._results.put(sequence.key, row)
+        for sequence, row in rows:
+            sequence.answer(row)
+
+    def _fail(self, sequence: Sequence, error_at: Callable[[int], HexgridError]) -> None:
+        with self._news:
+            self._forget(sequence)
+        sequence.fail(error_at)
 
     def _retry_in_float32(self, sequence: Sequence) -> None:
         try:
             hidden = self._runner.run_float32([sequence.token_ids])
         except Exception as error:  # noqa: BLE001 (the same)
-            sequence.fail(_blame(sequence, error))
+            self._fail(sequence, _blame(sequence, error))
             return
         if finite_rows(hidden).all():
-            sequence.answer(hidden[0])
-            return
-        sequence.fail(
-            NonFiniteError(
-                f"The model gave NaN or infinity for input {sequence.index}, in float32 too",
-                param="input",
-                index=sequence.index,
-            )
-        )
+            self._answer_with([(sequence, hidden[0])])
+        else:
+            self._fail(sequence, _not_finite)
 
     def _note_rate(self, rate: float) -> None:
         old = self._tokens_per_second or rate
@@ -215,11 +285,12 @@ class NativeEngine:
         with self._news:
             self._closing = True
             rest = self._scheduler.drop_all()
+            self._open.clear()
         rest += batch  # taken out, but perhaps not running yet; those answered already stay so
         if running is not None:
             rest += running.batch
         for sequence in rest:
-            sequence.fail(EngineClosedError("The server stopped before it reached this request"))
+            sequence.fail(_stopped)
 
 
 def _raiser(error: Exception) -> Callable[[], Vectors]:
@@ -229,13 +300,29 @@ def _raiser(error: Exception) -> Callable[[], Vectors]:
     return collect
 
 
-def _blame(sequence: Sequence, error: Exception) -> EngineError:
+def _blame(sequence: Sequence, error: Exception) -> Callable[[int], EngineError]:
     """The error for the one input at fault: its place and the kind of failure, never its text."""
-    blame = EngineError(
-        f"The forward pass failed for input {sequence.index} ({sequence.num_tokens} tokens): "
-        f"{type(error).__name__}",
+
+    def error_at(index: int) -> EngineError:
+        blame = EngineError(
+            f"The forward pass failed for input {index} ({sequence.num_tokens} tokens): "
+            f"{type(error).__name__}",
+            param="input",
+            index=index,
+        )
+        blame.__cause__ = error
+        return blame
+
+    return error_at
+
+
+def _not_finite(index: int) -> NonFiniteError:
+    return NonFiniteError(
+        f"The model gave NaN or infinity for input {index}, in float32 too",
         param="input",
-        index=sequence.index,
+        index=index,
     )
-    blame.__cause__ = error
-    return blame
+
+
+def _stopped(_: int) -> EngineClosedError:
+    return EngineClosedError("The server stopped before it reached this request")

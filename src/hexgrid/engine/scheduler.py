@@ -43,6 +43,9 @@ class Scheduler:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def __contains__(self, sequence: Sequence) -> bool:
+        return sequence in self._waiting
+
     def add(self, sequence: Sequence) -> None:
         """Let `sequence` wait."""
         self._waiting[sequence] = self._num_batches

@@ -1,8 +1,11 @@
 """The nouns that the engine's parts share. Plain Python: no torch, no I/O, no clock."""
 
-from collections.abc import Sequence as Items
+import hashlib
+from array import array
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,60 +13,96 @@ from hexgrid.encoding import Vectors
 from hexgrid.errors import HexgridError
 from hexgrid.wire import TokenIds
 
+Key = bytes
+
+
+def key_of(token_ids: TokenIds) -> Key:
+    """What is equal for equal token ids, and for no others (a digest of 32 bytes)."""
+    return hashlib.blake2b(array("q", token_ids).tobytes(), digest_size=32).digest()
+
 
 class Submission:
     """The inputs of one `Engine.submit`, and the one Future that answers for all of them.
 
-    The Future gives hidden states float32 [len(token_ids), hidden_size], or the first error. Cancelling it
-    drops what has not run yet.
+    The Future gives hidden states float32 [num_inputs, hidden_size], or the first error. Cancelling it
+    drops what has not run yet and nobody else waits for.
     """
 
-    __slots__ = ("future", "num_open", "sequences", "submitted_at", "vectors")
+    __slots__ = ("future", "num_open", "priority", "sequences", "submitted_at", "vectors")
 
     def __init__(
-        self, token_ids: Items[TokenIds], *, priority: int, hidden_size: int, submitted_at: float
+        self, num_inputs: int, *, priority: int, hidden_size: int, submitted_at: float
     ) -> None:
         self.future: Future[Vectors] = Future()
-        self.vectors = np.empty((len(token_ids), hidden_size), dtype=np.float32)
-        self.num_open = len(token_ids)
+        self.vectors = np.empty((num_inputs, hidden_size), dtype=np.float32)
+        self.num_open = num_inputs
+        self.priority = priority  # lower runs earlier
         self.submitted_at = submitted_at
-        self.sequences = [
-            Sequence(ids, priority, self, index) for index, ids in enumerate(token_ids)
-        ]
+        self.sequences: list[Sequence] = []  # those that it waits for
+
+    def answer(self, index: int, hidden: Vectors) -> None:
+        """Take the hidden state [H] of input `index`; the last one resolves the Future."""
+        self.vectors[index] = hidden
+        self.num_open -= 1
+        if self.num_open == 0:
+            with suppress(InvalidStateError):  # cancelled at this moment
+                self.future.set_result(self.vectors)
+
+    def fail(self, error: HexgridError) -> None:
+        """Resolve the whole submission with `error`; its other inputs are no longer wanted."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+class Place(NamedTuple):
+    """Where a Sequence's hidden state goes: one input of `submission`, by its place there."""
+
+    submission: Submission
+    position: int
 
 
 class Sequence:
-    """One input's token ids: what the scheduler orders and the runner computes."""
+    """Token ids that are computed once, for every place that waits for them.
 
-    __slots__ = ("index", "num_tokens", "priority", "submission", "token_ids")
+    What the scheduler orders and the runner computes. It has the priority of the submission it was made for.
+    """
 
-    def __init__(
-        self, token_ids: TokenIds, priority: int, submission: Submission, index: int
-    ) -> None:
+    __slots__ = ("key", "num_tokens", "places", "priority", "token_ids")
+
+    def __init__(self, token_ids: TokenIds, key: Key, place: Place) -> None:
         self.token_ids = token_ids
+        self.key = key
         self.num_tokens = len(token_ids)
-        self.priority = priority  # lower runs earlier
-        self.submission = submission
-        self.index = index
+        self.priority = place.submission.priority
+        self.places: list[Place] = []
+        self.wait_at(place)
+
+    def wait_at(self, place: Place) -> None:
+        """Answer at `place` as well."""
+        self.places.append(place)
+        place.submission.sequences.append(self)
+
+    def moved_up(self, place: Place) -> "Sequence":
+        """Another for the same places and for `place`, whose submission is more urgent."""
+        sequence = Sequence(self.token_ids, self.key, place)
+        for each in self.places:
+            sequence.wait_at(each)
+        return sequence
 
     @property
     def done(self) -> bool:
-        """Whether nobody waits for this any more: the submission failed or was cancelled."""
-        return self.submission.future.done()
+        """Whether nobody waits for this any more: every submission failed or was cancelled."""
+        return all(place.submission.future.done() for place in self.places)
 
     def answer(self, hidden: Vectors) -> None:
-        """Hand in this sequence's hidden state [H]; the last one of a submission resolves it."""
-        submission = self.submission
-        submission.vectors[self.index] = hidden
-        submission.num_open -= 1
-        if submission.num_open == 0:
-            with suppress(InvalidStateError):  # cancelled at this moment
-                submission.future.set_result(submission.vectors)
+        """Hand in this sequence's hidden state [H]."""
+        for submission, index in self.places:
+            submission.answer(index, hidden)
 
-    def fail(self, error: HexgridError) -> None:
-        """Resolve the whole submission with `error`; its other sequences are no longer wanted."""
-        with suppress(InvalidStateError):
-            self.submission.future.set_exception(error)
+    def fail(self, error_at: Callable[[int], HexgridError]) -> None:
+        """Fail every submission with the error for its own index of this input."""
+        for submission, index in self.places:
+            submission.fail(error_at(index))
 
 
 Batch = list[Sequence]

@@ -9,6 +9,7 @@ import torch
 from hexgrid.config import EngineConfig
 from hexgrid.engine.engine import NativeEngine
 from hexgrid.engine.protocols import Engine
+from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.runner import TorchRunner
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.errors import ConfigError, RequestError
@@ -142,6 +143,7 @@ def open_model(
             runner,
             Scheduler(max_num_batched_tokens=batched_tokens, max_num_seqs=config.max_num_seqs),
             model_metrics,
+            results=ResultCache(config.result_cache_bytes),
             max_num_queued_tokens=config.max_num_queued_tokens,
         ),
         metrics=model_metrics,
