@@ -159,6 +159,15 @@ class EngineConfig(_Checked):
         "0: none is kept.",
         low=0,
     )
+    result_cache_dir: Path | None = _setting(
+        None,
+        "Directory where vectors outlive the server, and are shared by the servers of one machine. "
+        "They are kept by a fingerprint of the weights, dtype and device.",
+        shown_default="none are kept on disk",
+    )
+    result_cache_dir_bytes: int = _setting(
+        2**30, "Most bytes in --result-cache-dir; those unused longest go first.", low=2**20
+    )
     num_threads: int | None = _setting(
         None, "CPU threads of the forward pass.", low=1, shown_default="the physical cores"
     )

@@ -58,6 +58,9 @@ class Metrics:
         self.result_cache_misses = self._counter(
             "result_cache_misses", "Inputs that were queued to be computed", "model_name"
         )
+        self.result_store_hits = self._counter(
+            "result_store_hits", "Inputs answered from the store on disk", "model_name"
+        )
         self.joined_inputs = self._counter(
             "joined_inputs", "Inputs answered by an equal one that waited or ran", "model_name"
         )
@@ -101,6 +104,7 @@ class ModelMetrics:
         self.failed_batches = metrics.failed_batches.labels(model_name)
         self.result_cache_hits = metrics.result_cache_hits.labels(model_name)
         self.result_cache_misses = metrics.result_cache_misses.labels(model_name)
+        self.result_store_hits = metrics.result_store_hits.labels(model_name)
         self.joined_inputs = metrics.joined_inputs.labels(model_name)
         self.result_cache_bytes = metrics.result_cache_bytes.labels(model_name)
         self._phases = {

@@ -137,6 +137,7 @@ def test_the_command_computes_every_vector_anew(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEXGRID_RESULT_CACHE_BYTES", "1000000")
+    monkeypatch.setenv("HEXGRID_RESULT_CACHE_DIR", "/kept")
     configs = []
 
     def opened(model: str, config: EngineConfig) -> NoReturn:
@@ -147,7 +148,7 @@ def test_the_command_computes_every_vector_anew(
 
     CliRunner().invoke(main, ["verify", str(tiny_checkpoint)])
 
-    assert [config.result_cache_bytes for config in configs] == [0]
+    assert [(each.result_cache_bytes, each.result_cache_dir) for each in configs] == [(0, None)]
 
 
 def test_the_command_fails_on_random_weights_and_says_what_is_off(

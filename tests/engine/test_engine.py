@@ -5,6 +5,8 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hexgrid.encoding import Vectors
 from hexgrid.engine.engine import NativeEngine
 from hexgrid.engine.result_cache import ResultCache
+from hexgrid.engine.result_store import ResultStore
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.errors import (
     EngineClosedError,
@@ -48,6 +51,7 @@ class Bench:
         max_num_seqs: int = 100,
         max_num_queued_tokens: int = 1_000_000,
         result_cache_bytes: int = 0,
+        store: ResultStore | None = None,
     ) -> None:
         self.runner = FakeRunner(runs_async=bool(runs_async))
         self.scheduler = Scheduler(
@@ -59,6 +63,7 @@ class Bench:
             self.scheduler,
             ModelMetrics(self.metrics, "fake"),
             results=ResultCache(result_cache_bytes),
+            store=store,
             max_num_queued_tokens=max_num_queued_tokens,
         )
 
@@ -91,10 +96,16 @@ Opener = Callable[..., Bench]
 
 
 @pytest.fixture
+def open_store(tmp_path: Path) -> Callable[[], ResultStore]:
+    """The same store each time; the engine that it is given to closes it."""
+    return lambda: ResultStore(tmp_path, fingerprint="fake", hidden_size=4, max_bytes=2**20)
+
+
+@pytest.fixture
 def open_bench() -> Iterator[Opener]:
     benches: list[Bench] = []
 
-    def open_(**settings: int) -> Bench:
+    def open_(**settings: Any) -> Bench:
         benches.append(Bench(**settings))
         return benches[-1]
 
@@ -579,6 +590,28 @@ def test_a_submission_known_in_full_is_answered_while_the_engine_is_busy(
     bench.hold()
 
     assert rows(bench.engine.submit([[2], [1]])) == [row_of([2]), row_of([1])]
+
+
+@pytest.mark.parametrize("runs_async", [False, True])
+def test_what_an_engine_computed_the_next_one_finds_in_the_store(
+    open_bench: Opener, open_store: Callable[[], ResultStore], *, runs_async: bool
+) -> None:
+    first = open_bench(store=open_store(), runs_async=runs_async)
+    error_of(first.engine.submit([[NAN_ALWAYS]]))
+    rows(first.engine.submit([[1, 2], [NAN_ONCE]]))
+    first.engine.close()
+
+    second = open_bench(store=open_store(), runs_async=runs_async, result_cache_bytes=10_000)
+    known = second.engine.submit([[NAN_ONCE], [1, 2]])
+    assert rows(known) == [row_of([NAN_ONCE]), row_of([1, 2])]
+    assert second.runner.batches == []
+    partly = second.engine.submit([[3], [1, 2], [4]])
+
+    assert rows(partly) == [row_of([3]), row_of([1, 2]), row_of([4])]
+    assert second.runner.batches == [[[3], [4]]]
+    assert second.sample("result_store_hits_total") == 2
+    assert second.sample("result_cache_hits_total") == 1
+    error_of(second.engine.submit([[NAN_ALWAYS]]))
 
 
 @pytest.mark.parametrize("result_cache_bytes", [0, 5_000])

@@ -72,6 +72,23 @@ def test_what_was_computed_serves_every_width_until_it_is_told_to_keep_none(
     np.testing.assert_allclose(cut, anew[1], rtol=0, atol=1e-5)
 
 
+def test_vectors_outlive_the_server_for_the_same_weights_and_dtype_only(
+    tiny_checkpoint: Path, new_checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    def hits_and_vectors(directory: Path, **settings: Any) -> tuple[float, Vectors]:
+        with opened(directory, result_cache_dir=tmp_path / "kept", **settings) as model:
+            vectors = embed(model, TEXTS)
+            return model.metrics.result_store_hits._value.get(), vectors
+
+    none, computed = hits_and_vectors(tiny_checkpoint)
+    all_, kept = hits_and_vectors(tiny_checkpoint)
+
+    assert (none, all_) == (0, len(TEXTS))
+    assert np.array_equal(computed, kept)
+    assert hits_and_vectors(tiny_checkpoint, dtype="bfloat16")[0] == 0
+    assert hits_and_vectors(new_checkpoint(REAL_VOCABULARY))[0] == 0
+
+
 def test_vectors_are_those_of_sentence_transformers(
     tiny_model: ServedModel, sentence_transformer: Any
 ) -> None:

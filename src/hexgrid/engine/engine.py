@@ -4,7 +4,7 @@ Every Future is answered: with vectors, with the error of its own input (a batch
 halves, so that one bad input fails alone), or with EngineClosedError.
 
 No input is computed twice while its vector is at hand: equal ones that wait or run share a Sequence, and what
-was computed lately comes from the result cache.
+was computed lately comes from the result cache, or from the store on disk if there is one.
 """
 
 import logging
@@ -18,6 +18,7 @@ from time import perf_counter
 from hexgrid.encoding import Vectors
 from hexgrid.engine.protocols import Runner
 from hexgrid.engine.result_cache import ResultCache
+from hexgrid.engine.result_store import ResultStore
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.engine.sequence import Batch, Key, Place, Sequence, Submission, key_of
 from hexgrid.errors import (
@@ -57,12 +58,14 @@ class NativeEngine:
         metrics: ModelMetrics,
         *,
         results: ResultCache,
+        store: ResultStore | None = None,
         max_num_queued_tokens: int,
     ) -> None:
         self.hidden_size = runner.hidden_size
         self._runner = runner
         self._scheduler = scheduler
         self._results = results
+        self._store = store
         self._open: dict[Key, Sequence] = {}  # what waits or runs
         self._metrics = metrics
         self._max_num_queued_tokens = max_num_queued_tokens
@@ -107,6 +110,8 @@ class NativeEngine:
             self._closing = True
             self._news.notify()
         self._thread.join()
+        if self._store is not None:
+            self._store.close()
 
     def _num_new_tokens(self, token_ids: Items[TokenIds], keys: Items[Key]) -> int:
         """Tokens that a submission adds to the queue."""
@@ -198,13 +203,25 @@ class NativeEngine:
                     return batch
                 self._news.wait()
 
-    def _start(self, batch: Batch) -> _Running:
+    def _start(self, batch: Batch) -> _Running | None:
+        """Start the forward pass of what the store does not have."""
+        if self._store is not None:
+            batch = self._answer_from_store(self._store, batch)
+            if not batch:
+                return None
         now = perf_counter()
         self._metrics.batch_sequences.observe(len(batch))
         self._metrics.batch_tokens.observe(sum(s.num_tokens for s in batch))
         for sequence in batch:
             self._metrics.phase("queue", now - sequence.places[0].submission.submitted_at)
         return _Running(batch, now, self._run(batch))
+
+    def _answer_from_store(self, store: ResultStore, batch: Batch) -> Batch:
+        """The rest of `batch`, whose vectors are not in the store."""
+        found = store.get([sequence.key for sequence in batch])
+        self._metrics.result_store_hits.inc(len(found))
+        self._answer_with([(s, found[s.key]) for s in batch if s.key in found])
+        return [sequence for sequence in batch if sequence.key not in found]
 
     def _run(self, batch: Batch) -> Callable[[], Vectors]:
         """Start the forward pass; an error is kept for `collect`, whose caller knows what to do."""
@@ -243,15 +260,17 @@ class NativeEngine:
 
     def _answer(self, batch: Batch, hidden: Vectors) -> None:
         finite = finite_rows(hidden)
-        good = [
-            pair
-            for pair, is_good in zip(zip(batch, hidden, strict=True), finite, strict=True)
-            if is_good
-        ]
-        self._answer_with(good)
+        rows = zip(batch, hidden, finite, strict=True)
+        self._keep_and_answer([(sequence, row) for sequence, row, is_good in rows if is_good])
         for sequence, is_good in zip(batch, finite, strict=True):
             if not is_good:
                 self._retry_in_float32(sequence)
+
+    def _keep_and_answer(self, rows: list[tuple[Sequence, Vectors]]) -> None:
+        """Answer with what was computed."""
+        if self._store is not None:
+            self._store.put([(sequence.key, row) for sequence, row in rows])
+        self._answer_with(rows)
 
     def _answer_with(self, rows: list[tuple[Sequence, Vectors]]) -> None:
         with self._news:
@@ -273,7 +292,7 @@ class NativeEngine:
             self._fail(sequence, _blame(sequence, error))
             return
         if finite_rows(hidden).all():
-            self._answer_with([(sequence, hidden[0])])
+            self._keep_and_answer([(sequence, hidden[0])])
         else:
             self._fail(sequence, _not_finite)
 

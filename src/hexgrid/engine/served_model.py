@@ -10,12 +10,14 @@ from hexgrid.config import EngineConfig
 from hexgrid.engine.engine import NativeEngine
 from hexgrid.engine.protocols import Engine
 from hexgrid.engine.result_cache import ResultCache
+from hexgrid.engine.result_store import ResultStore
 from hexgrid.engine.runner import TorchRunner
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.errors import ConfigError, RequestError
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.config import DEFAULT_MAX_MODEL_LEN, ModelConfig
+from hexgrid.model.fingerprint import fingerprint
 from hexgrid.model.hub import resolve
 from hexgrid.model.loading import load_weights, pick_device, pick_dtype
 from hexgrid.model.qwen3 import Qwen3
@@ -129,6 +131,14 @@ def open_model(
     # Kernels are chosen and memory pools made on the first pass, not on the first request.
     runner.run([[0] * min(_WARM_UP_TOKENS, max_model_len)])()
     model_metrics = ModelMetrics(metrics, names[0])
+    store = None
+    if config.result_cache_dir is not None:
+        store = ResultStore(
+            config.result_cache_dir.expanduser(),
+            fingerprint=fingerprint(checkpoint, device, dtype),
+            hidden_size=checkpoint.config.hidden_size,
+            max_bytes=config.result_cache_dir_bytes,
+        )
     return ServedModel(
         names=tuple(names),
         root=str(model),
@@ -144,6 +154,7 @@ def open_model(
             Scheduler(max_num_batched_tokens=batched_tokens, max_num_seqs=config.max_num_seqs),
             model_metrics,
             results=ResultCache(config.result_cache_bytes),
+            store=store,
             max_num_queued_tokens=config.max_num_queued_tokens,
         ),
         metrics=model_metrics,
