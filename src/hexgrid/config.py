@@ -123,6 +123,10 @@ class _Checked:
             setting.check(getattr(self, setting.name))
 
 
+# For commands that compare vectors: they have no such options, and compute every vector anew.
+CACHE_SETTINGS = ("result_cache_bytes", "result_cache_dir", "result_cache_dir_bytes")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig(_Checked):
     """How a checkpoint is loaded and run; the same for the server and the in-process commands."""
@@ -179,6 +183,10 @@ class EngineConfig(_Checked):
         "Where hub downloads are kept.",
         shown_default="the hub's cache (HF_HOME)",
     )
+
+    def without_caches(self) -> "EngineConfig":
+        """The same, but that every vector is computed anew."""
+        return dataclasses.replace(self, result_cache_bytes=0, result_cache_dir=None)
 
 
 @dataclass(frozen=True, kw_only=True)

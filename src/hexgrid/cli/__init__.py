@@ -13,6 +13,7 @@ _VERBS = {
     "serve": "Serve embeddings over HTTP.",
     "embed": "Embed texts here and print JSON.",
     "rank": "Find the document that answers a query best.",
+    "compare": "Tell what a lower precision costs on texts of your own.",
     "eval": "Score a model or a server on data of your own.",
     "checkpoint": "Make, inspect or export checkpoints.",
     "verify": "Compare a real checkpoint with published vectors.",

@@ -3,13 +3,12 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from hexgrid.cli.options import config_options
-from hexgrid.config import EngineConfig, load
+from hexgrid.config import CACHE_SETTINGS, EngineConfig, load
 from hexgrid.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ _TOLERANCE = {"float32": 0.001, "bfloat16": 0.003, "float16": 0.003}
 # One input alone, among others and long: the same vector. Cosine distance.
 _SELF_TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-4, "float16": 1e-4}
 _LONG_TOKENS = 2048
-_CACHE_SETTINGS = ("result_cache_bytes", "result_cache_dir", "result_cache_dir_bytes")
 # Includes the text on which 16-bit floats overflow in the 8B model.
 _COMPANY = ("import numpy as np", "a", "Gravity keeps the planets in their orbits. " * 40, "")
 
@@ -45,15 +43,14 @@ class Check(NamedTuple):
 
 @click.command()
 @click.argument("model")
-@config_options(EngineConfig, without=_CACHE_SETTINGS)
+@config_options(EngineConfig, without=CACHE_SETTINGS)
 def command(model: str, **flags: Any) -> None:
     """Compare MODEL, a real Qwen3-Embedding checkpoint, with published vectors and similarities.
 
     Every vector is computed anew. Prints each comparison and exits with 1 when one is off.
     """
     # From the cache, an input alone would be equal to itself in company whatever the model did.
-    config = load(EngineConfig, flags, os.environ)
-    config = replace(config, result_cache_bytes=0, result_cache_dir=None)
+    config = load(EngineConfig, flags, os.environ).without_caches()
     from hexgrid.cli.models import opened
     from hexgrid.reference import load_published
 

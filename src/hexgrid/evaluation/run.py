@@ -99,7 +99,7 @@ class _Source:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Full-width vectors [N, H] of any number of texts."""
         vectors = []
-        for batch in _batches(texts):
+        for batch in batches(texts):
             answer = self._embed(batch)
             self._check_width(answer.vectors.shape[1])
             vectors.append(answer.vectors)
@@ -163,7 +163,7 @@ def _score_retrieval(data: RetrievalSet, source: _Source, query_prompt: str) -> 
         )
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+def batches(texts: Sequence[str]) -> Iterator[list[str]]:
     """`texts` in order, in runs of bounded number and length; a longer text goes alone."""
     batch: list[str] = []
     num_chars = 0
