@@ -113,7 +113,9 @@ def test_the_three_sizes_are_known_by_shape_and_have_numbers(
 ) -> None:
     shape = SHAPES[size]  # type: ignore[index]
     model = replace(
-        tiny_model, embedding_dimension=shape.hidden_size, num_layers=shape.num_hidden_layers
+        tiny_model,
+        embedding_dimension=shape.hidden_size,
+        config=replace(tiny_model.config, num_hidden_layers=shape.num_hidden_layers),
     )
 
     assert size_of(model) == size

@@ -172,7 +172,11 @@ def test_what_is_served_is_said(tiny_checkpoint: Path) -> None:
     model.engine.close()
 
     assert (model.name, model.names, model.root) == ("a", ("a", "b"), str(tiny_checkpoint))
-    assert (model.embedding_dimension, model.num_layers, model.dtype) == (64, 2, "float32")
+    assert (model.embedding_dimension, model.config.num_hidden_layers, model.dtype) == (
+        64,
+        2,
+        "float32",
+    )
     assert model.description.startswith("cpu float32, 64 dimensions, up to 32768 tokens an input")
     assert reports == [f"Loading a from {tiny_checkpoint} (0.02 GB)"]
 

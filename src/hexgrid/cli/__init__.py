@@ -15,6 +15,7 @@ _VERBS = {
     "rank": "Find the document that answers a query best.",
     "compare": "Tell what a lower precision costs on texts of your own.",
     "eval": "Score a model or a server on data of your own.",
+    "bench": "Measure a model or a server under load.",
     "checkpoint": "Make, inspect or export checkpoints.",
     "verify": "Compare a real checkpoint with published vectors.",
 }

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from hexgrid.cli.options import config_options
+from hexgrid.cli.options import config_options, refuse_engine_options, server_key
 from hexgrid.config import EngineConfig, load
 from hexgrid.errors import ConfigError
 
 if TYPE_CHECKING:
     from hexgrid.evaluation.datasets import EvaluationSet
     from hexgrid.evaluation.run import Embed, Report
-
-_KEY_VARIABLES = ("HEXGRID_API_KEY", "OPENAI_API_KEY")
 
 
 class _Source(NamedTuple):
@@ -77,7 +75,7 @@ def command(
 
     sets = read_sets(directory)  # before a model is loaded: wrong data should be told at once
     if model_or_url.startswith(("http://", "https://")):
-        _refuse_engine_options(model_or_url, flags)
+        refuse_engine_options(model_or_url, flags)
         opened = _opened_url(model_or_url, url_model, query_prompt)
     elif url_model is not None:
         raise ConfigError(f"--url-model goes with a URL, and {model_or_url!r} is none")
@@ -98,8 +96,7 @@ def _opened_url(url: str, model: str | None, query_prompt: str) -> Iterator[_Sou
         from hexgrid.model.layout import QUERY_TASK
 
         prompt = instruction_prompt(QUERY_TASK if query_prompt == "query" else query_prompt)
-    keys = (os.environ.get(name, "").strip() for name in _KEY_VARIABLES)
-    with opened_remote(url, model=model, key=next(filter(None, keys), None)) as remote:
+    with opened_remote(url, model=model, key=server_key(os.environ)) as remote:
         yield _Source(remote.name, remote.embed, prompt)
 
 
@@ -118,14 +115,6 @@ def _opened_model(
         for each in dimensions:
             served.check_dimensions(each)
         yield _Source(served.name, embed_with(served), prompt)
-
-
-def _refuse_engine_options(url: str, flags: dict[str, Any]) -> None:
-    """Options that say how a model is loaded cannot act on a server that has loaded its own."""
-    for name, value in flags.items():
-        if value is not None:
-            flag = "--" + name.replace("_", "-")
-            raise ConfigError(f"{flag} goes with a MODEL; the server at {url} has its own settings")
 
 
 def _evaluate(

@@ -1,12 +1,15 @@
 """Settings as command-line options: one field of a config class is one option, help and all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from hexgrid.config import Secret, Setting, settings
+from hexgrid.errors import ConfigError
+
+_KEY_VARIABLES = ("HEXGRID_API_KEY", "OPENAI_API_KEY")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,6 +33,20 @@ def config_options(*configs: type, without: tuple[str, ...] = ()) -> Callable[[F
         return function
 
     return decorate
+
+
+def refuse_engine_options(url: str, flags: Mapping[str, Any]) -> None:
+    """Options that say how a model is loaded cannot act on a server that has loaded its own."""
+    for name, value in flags.items():
+        if value is not None:
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(f"{flag} goes with a MODEL; the server at {url} has its own settings")
+
+
+def server_key(environ: Mapping[str, str]) -> str | None:
+    """The key to send to a server that is not ours to start."""
+    keys = (environ.get(name, "").strip() for name in _KEY_VARIABLES)
+    return next(filter(None, keys), None)
 
 
 def _option(setting: Setting) -> Callable[[Function], Function]:

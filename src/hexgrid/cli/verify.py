@@ -73,7 +73,7 @@ def size_of(model: "ServedModel") -> str:
     Raises:
         CheckpointError: none of them.
     """
-    shape = (model.embedding_dimension, model.num_layers)
+    shape = (model.embedding_dimension, model.config.num_hidden_layers)
     if shape not in _SIZES:
         raise CheckpointError(
             f"Published numbers exist for Qwen3-Embedding {', '.join(_SIZES.values())}; {model.name} has "

@@ -39,7 +39,7 @@ class ServedModel:
     prompts: dict[str, str]
     max_model_len: int
     embedding_dimension: int
-    num_layers: int
+    config: ModelConfig
     dtype: str  # of the forward pass
     matryoshka_dimensions: tuple[int, ...]  # empty: any
     engine: Engine
@@ -146,7 +146,7 @@ def open_model(
         prompts=checkpoint.prompts,
         max_model_len=max_model_len,
         embedding_dimension=checkpoint.config.hidden_size,
-        num_layers=checkpoint.config.num_hidden_layers,
+        config=checkpoint.config,
         dtype=dtype_name,
         matryoshka_dimensions=checkpoint.config.matryoshka_dimensions,
         engine=NativeEngine(

@@ -1,0 +1,34 @@
+"""Texts of a load: of exactly the length that was asked for, never twice, the same for the same seed."""
+
+import itertools
+
+import pytest
+
+from hexgrid.benchmark.workload import FEWEST_TOKENS, Workload
+from hexgrid.engine.served_model import ServedModel
+
+
+@pytest.fixture(scope="module")
+def workload() -> Workload:
+    return Workload()
+
+
+@pytest.mark.parametrize("num_tokens", [FEWEST_TOKENS, 3, 16, 129, 1000])
+def test_texts_have_exactly_so_many_tokens(
+    workload: Workload, tiny_model: ServedModel, num_tokens: int
+) -> None:
+    for texts in itertools.islice(workload.requests(num_tokens, 5), 20):
+        counts = [len(ids) for ids in tiny_model.tokenizer.encode(texts).token_ids]
+        assert counts == [num_tokens] * 5
+
+
+def test_no_two_texts_are_alike(workload: Workload) -> None:
+    texts = [text for request in itertools.islice(workload.requests(8, 4), 250) for text in request]
+
+    assert len(set(texts)) == 1000
+
+
+def test_the_same_seed_gives_the_same_texts() -> None:
+    one, same, other = (next(Workload(seed).requests(8, 2)) for seed in (1, 1, 2))
+
+    assert one == same != other
