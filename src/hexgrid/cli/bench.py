@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from hexgrid.benchmark.workload import FEWEST_TOKENS
 from hexgrid.cli.options import config_options, refuse_engine_options, server_key
 from hexgrid.config import CACHE_SETTINGS, EngineConfig, load
 from hexgrid.errors import ConfigError
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from hexgrid.benchmark.load import Ask, Measured, Point
 
 _LENGTHS, _CONCURRENCY = (16, 128, 512), (1, 16)
-_FEWEST_TOKENS = 2
 
 
 class _Plan(NamedTuple):
@@ -41,7 +41,7 @@ class _Found(NamedTuple):
 @click.option(
     "--length",
     "lengths",
-    type=click.IntRange(min=_FEWEST_TOKENS),
+    type=click.IntRange(min=FEWEST_TOKENS),
     multiple=True,
     help=f"Tokens of a text, EOS included; repeat for several.  [default: {', '.join(map(str, _LENGTHS))}]",
 )
