@@ -3,8 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +11,7 @@ import click
 
 from hexgrid.benchmark.workload import FEWEST_TOKENS
 from hexgrid.cli.options import config_options, refuse_engine_options, server_key
+from hexgrid.cli.progress import progress
 from hexgrid.config import CACHE_SETTINGS, EngineConfig, load
 from hexgrid.errors import ConfigError
 
@@ -108,7 +108,7 @@ def command(
         for callers, length in itertools.product(concurrency or _CONCURRENCY, lengths or _LENGTHS)
     ]
     plan = _Plan(seconds, warm_up)
-    with _progress(len(points)) as advance:
+    with progress("Loads", len(points)) as advance:
         if model_or_url.startswith(("http://", "https://")):
             refuse_engine_options(model_or_url, flags)
             found = _bench_url(
@@ -139,7 +139,7 @@ def _bench_url(
     encoding_format: str,
     points: "list[Point]",
     plan: _Plan,
-    advance: Callable[[], None],
+    advance: Callable[[int], None],
 ) -> _Found:
     from hexgrid.benchmark.targets import Server, over_http
     from hexgrid.evaluation.remote import opened_remote
@@ -160,7 +160,7 @@ def _bench_model(
     config: EngineConfig,
     points: "list[Point]",
     plan: _Plan,
-    advance: Callable[[], None],
+    advance: Callable[[int], None],
 ) -> _Found:
     import torch
 
@@ -189,7 +189,7 @@ def _bench_model(
 
 
 async def _measure_all(
-    ask: "Ask", points: "list[Point]", plan: _Plan, advance: Callable[[], None]
+    ask: "Ask", points: "list[Point]", plan: _Plan, advance: Callable[[int], None]
 ) -> "list[Measured]":
     from hexgrid.benchmark.load import measure
     from hexgrid.benchmark.workload import Workload
@@ -201,19 +201,5 @@ async def _measure_all(
         measured.append(
             await measure(ask, requests, point, seconds=plan.seconds, warm_up=plan.warm_up)
         )
-        advance()
+        advance(1)
     return measured
-
-
-@contextmanager
-def _progress(num_points: int) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = ("Loads", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task("", total=num_points)
-        yield lambda: progress.advance(task)

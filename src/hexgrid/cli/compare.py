@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from hexgrid.cli.options import config_options
+from hexgrid.cli.progress import progress
 from hexgrid.config import CACHE_SETTINGS, Dtype, EngineConfig, load
 from hexgrid.errors import ConfigError
 
@@ -107,33 +108,24 @@ def _embed(
 ) -> _Embedded:
     """The vectors of one way to compute them; the model is closed before the other is loaded."""
     import numpy as np
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from hexgrid.cli.models import opened
     from hexgrid.evaluation.local import embed_with
     from hexgrid.evaluation.run import batches
     from hexgrid.model.pooling import finish
 
-    console = Console(stderr=True)
-    columns = ("Texts", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        opened(model, config) as served,
-        Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as progress,
-    ):
+    with opened(model, config) as served:
         if served.dtype == other_than:
             raise ConfigError(
                 f"--against {other_than}: {served.name} runs in {served.dtype} already; "
                 "choose another --dtype"
             )
-        task = progress.add_task("", total=len(texts))
         embed = embed_with(served)
         hidden = []
-        for batch in batches([each.text for each in texts]):
-            hidden.append(embed(batch).vectors)
-            progress.advance(task, len(batch))
+        with progress("Texts", len(texts)) as advance:
+            for batch in batches([each.text for each in texts]):
+                hidden.append(embed(batch).vectors)
+                advance(len(batch))
         vectors = finish(np.concatenate(hidden), dimensions=None, normalize=True)
         return _Embedded(served.name, served.dtype, vectors)
 

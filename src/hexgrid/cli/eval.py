@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from hexgrid.cli.options import config_options, refuse_engine_options, server_key
+from hexgrid.cli.progress import progress
 from hexgrid.config import EngineConfig, load
 from hexgrid.errors import ConfigError
 
@@ -121,23 +122,15 @@ def _evaluate(
     sets: "list[EvaluationSet]", source: _Source, dimensions: tuple[int, ...]
 ) -> "Report":
     """All scores, with a progress bar where somebody can see it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from hexgrid.evaluation.run import evaluate, num_texts
 
-    console = Console(stderr=True)
-    columns = ("Texts", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task("", total=num_texts(sets))
+    with progress("Texts", num_texts(sets)) as advance:
         return evaluate(
             sets,
             source.embed,
             dimensions=tuple(dict.fromkeys(dimensions)),
             query_prompt=source.query_prompt,
-            on_texts=lambda count: progress.advance(task, count),
+            on_texts=advance,
         )
 
 
