@@ -56,7 +56,7 @@ def compare(num_texts: int, rounds: int, starts: Sequence[float]) -> None:
     teacher(BATCH_SIZES[0])(texts[:8])
     tried = {size: seconds(teacher(size), texts) for size in BATCH_SIZES}
     best = min(tried, key=tried.__getitem__)
-    ours, ours_auto = "nano, float32", f"nano, auto ({auto.dtype})"
+    ours, ours_auto = "nano, float32", f"nano, auto ({auto.precision})"
     theirs = f"all-MiniLM-L6-v2, float32, batches of {best}"
     contestants: dict[str, Embed] = {
         ours: hexgrid_embed(exact),
@@ -93,7 +93,7 @@ def compare(num_texts: int, rounds: int, starts: Sequence[float]) -> None:
             "tokens": tokens,
             "ratio": ratios[ours],
             "ratio_auto": ratios[ours_auto],
-            "auto_dtype": auto.dtype,
+            "auto_dtype": auto.precision,
             "best_batch_size": best,
             "ready_seconds": list(starts),
         },

@@ -24,7 +24,7 @@ def test_bfloat16_against_float32(command: Command, tiny_checkpoint: Path, texts
 
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
-    assert (found["dtype"], found["against"]) == ("bfloat16", "float32")
+    assert (found["precision"], found["against"]) == ("bfloat16", "float32")
     assert (found["num_texts"], found["num_neighbours"]) == (4, 3)
     assert 0.99 < found["cosine_min"] <= found["cosine_mean"] < 1 - 1e-7
     assert found["neighbours_changed"] == 0  # with all others as neighbours, none can
@@ -33,6 +33,19 @@ def test_bfloat16_against_float32(command: Command, tiny_checkpoint: Path, texts
     assert "bfloat16 against float32: 4 texts\n" in table
     assert f"least {found['cosine_min']:.6f} (line {found['cosine_min_line']})\n" in table
     assert "of its 3 nearest texts, other ones: 0.00 on average" in table
+
+
+def test_int8_against_float32(
+    command: Command, tiny_checkpoint: Path, texts: Path, tmp_path: Path
+) -> None:
+    int8 = ("--quantization", "int8", "--quantized-dir", str(tmp_path))
+
+    result = command("compare", str(tiny_checkpoint), "--texts", str(texts), *int8, "--json")
+
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["precision"], found["against"]) == ("int8", "float32")
+    assert 0.98 < found["cosine_min"] < 1 - 1e-7
 
 
 def test_the_same_precision_twice_is_refused(

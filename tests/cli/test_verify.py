@@ -90,7 +90,7 @@ def test_the_tolerance_follows_the_dtype(tiny_model: ServedModel, fitting: Publi
     )
 
     assert len(off(published_checks(tiny_model, "0.6B", numbers))) == 4
-    assert off(published_checks(replace(tiny_model, dtype="bfloat16"), "0.6B", numbers)) == []
+    assert off(published_checks(replace(tiny_model, precision="bfloat16"), "0.6B", numbers)) == []
 
 
 def test_other_token_ids_are_off(tiny_model: ServedModel, fitting: Published) -> None:

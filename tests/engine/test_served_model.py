@@ -89,6 +89,33 @@ def test_vectors_outlive_the_server_for_the_same_weights_and_dtype_only(
     assert hits_and_vectors(new_checkpoint(REAL_VOCABULARY))[0] == 0
 
 
+def test_int8_is_near_float32_and_its_vectors_are_kept_apart(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = {"result_cache_dir": tmp_path / "results", "quantized_dir": tmp_path / "weights"}
+    with opened(tiny_checkpoint, result_cache_dir=tmp_path / "results") as model:
+        exact = embed(model, TEXTS)
+    with opened(tiny_checkpoint, quantization="int8", **settings) as model:
+        rounded = embed(model, TEXTS)
+        assert model.metrics.result_store_hits._value.get() == 0
+        assert (model.precision, model.description.split(",")[0]) == ("int8", "cpu int8")
+
+    assert len(list((tmp_path / "weights").iterdir())) == 1
+    cosines = (exact * rounded).sum(axis=1)
+    assert 0.99 < cosines.min() < cosines.max() < 1 - 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_int8_goes_with_no_other_dtype_than_float32(tiny_checkpoint: Path, dtype: str) -> None:
+    message = f"--quantization int8 computes .* in float32: --dtype {dtype} does not go with it"
+
+    with (
+        pytest.raises(ConfigError, match=message),
+        opened(tiny_checkpoint, quantization="int8", dtype=dtype),
+    ):
+        pass
+
+
 def test_vectors_are_those_of_sentence_transformers(
     tiny_model: ServedModel, sentence_transformer: Any
 ) -> None:
@@ -172,7 +199,7 @@ def test_what_is_served_is_said(tiny_checkpoint: Path) -> None:
     model.engine.close()
 
     assert (model.name, model.names, model.root) == ("a", ("a", "b"), str(tiny_checkpoint))
-    assert (model.embedding_dimension, model.config.num_hidden_layers, model.dtype) == (
+    assert (model.embedding_dimension, model.config.num_hidden_layers, model.precision) == (
         64,
         2,
         "float32",

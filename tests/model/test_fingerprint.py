@@ -52,4 +52,19 @@ def test_another_dtype_or_device_gives_another(tiny_checkpoint: Path) -> None:
         for dtype in (torch.float32, torch.bfloat16)
     }
 
-    assert len(others) == 4
+    others.add(fingerprint(checkpoint, CPU, torch.float32, "int8"))
+    assert len(others) == 5
+
+
+def test_int8_with_fewer_steps_gives_another(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here() -> str:
+        return fingerprint(open_checkpoint(tiny_checkpoint), CPU, torch.float32, "int8")
+
+    found = set()
+    for has_vnni in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda answer=has_vnni: answer)
+        found.add(here())
+
+    assert len(found) == 2

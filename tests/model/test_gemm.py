@@ -28,9 +28,12 @@ def test_operations_are_those_of_the_weights_that_each_token_meets(tiny_model: S
     assert linear_operations(config, 7) == 2 * expected
 
 
-def test_the_rate_is_that_of_the_median_product(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_the_rate_is_that_of_the_median_product(
+    monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
     durations = iter([3.0, 0.1, 0.2, 0.3, 0.1])
     clock = itertools.chain.from_iterable((0.0, seconds) for seconds in durations)
     monkeypatch.setattr(gemm, "perf_counter", lambda: next(clock))
 
-    assert gemm_rate(torch.device("cpu"), torch.float32) == 2 * 1024**3 / 0.2
+    assert gemm_rate(torch.device("cpu"), precision) == 2 * 1024**3 / 0.2

@@ -14,6 +14,7 @@ from hexgrid.config import Device, Dtype
 from hexgrid.errors import ConfigError
 from hexgrid.model import config as model_config
 from hexgrid.model.checkpoint import open_checkpoint
+from hexgrid.model.layers import Matrix
 from hexgrid.model.loading import load_weights, pick_device, pick_dtype
 from hexgrid.model.synthetic import SHAPES, Size, config_json
 from tests.checkpoints import SMALL, CheckpointFactory, shaped
@@ -64,6 +65,18 @@ def test_auto_is_bfloat16_on_cuda_and_float32_on_mps(device: str, expected: torc
     assert pick_dtype("auto", torch.device(device), config_of("8B")) == expected
 
 
+_PARTS = (
+    *(f"self_attn.{part}_proj" for part in "qkvo"),
+    *(f"mlp.{part}_proj" for part in ("gate", "up", "down")),
+    *("self_attn.q_norm", "self_attn.k_norm", "input_layernorm", "post_attention_layernorm"),
+)
+
+
+def assert_equal(one: Matrix, other: torch.Tensor) -> None:
+    assert isinstance(one, torch.Tensor)
+    assert torch.equal(one, other)
+
+
 def test_parts_are_fused_in_their_order(new_checkpoint: CheckpointFactory) -> None:
     directory = new_checkpoint(prefix="model.", num_files=3)
     stored = {
@@ -72,14 +85,24 @@ def test_parts_are_fused_in_their_order(new_checkpoint: CheckpointFactory) -> No
         for name, tensor in load_file(file).items()
     }
 
-    layer = load_weights(open_checkpoint(directory), CPU, torch.float32).layers[1]
+    weights = load_weights(open_checkpoint(directory), CPU, torch.float32)
 
-    q, k, v = (stored[f"model.layers.1.self_attn.{part}_proj.weight"] for part in "qkv")
-    gate, up = (stored[f"model.layers.1.mlp.{part}_proj.weight"] for part in ("gate", "up"))
-    assert torch.equal(layer.qkv, torch.cat((q, k, v)))
-    assert torch.equal(layer.gate_up, torch.cat((gate, up)))
-    assert torch.equal(layer.q_norm, stored["model.layers.1.self_attn.q_norm.weight"])
-    assert torch.equal(layer.mlp_norm, stored["model.layers.1.post_attention_layernorm.weight"])
+    (first,), last = weights.layers, weights.last_layer
+    for number, layer in enumerate((first, last)):
+        own = {name: stored[f"model.layers.{number}.{name}.weight"] for name in _PARTS}
+        q, k, v = (own[f"self_attn.{part}_proj"] for part in "qkv")
+        if layer is first:
+            assert_equal(first.qkv, torch.cat((q, k, v)))
+        else:  # only pooled tokens have a query there
+            assert_equal(last.q, q)
+            assert_equal(last.kv, torch.cat((k, v)))
+        assert_equal(layer.gate_up, torch.cat((own["mlp.gate_proj"], own["mlp.up_proj"])))
+        assert_equal(layer.output, own["self_attn.o_proj"])
+        assert_equal(layer.down, own["mlp.down_proj"])
+        assert_equal(layer.norms.input, own["input_layernorm"])
+        assert_equal(layer.norms.q, own["self_attn.q_norm"])
+        assert_equal(layer.norms.k, own["self_attn.k_norm"])
+        assert_equal(layer.norms.mlp, own["post_attention_layernorm"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -90,6 +113,7 @@ def test_weights_are_converted_but_a_narrower_embedding_table_is_kept(
     weights = load_weights(open_checkpoint(new_checkpoint(dtype=stored)), CPU, dtype)
 
     assert weights.final_norm.dtype == dtype
+    assert isinstance(weights.layers[0].qkv, torch.Tensor)
     assert weights.layers[0].qkv.dtype == dtype
     assert isinstance(weights.embedding, torch.Tensor)
     assert weights.embedding.dtype == (stored if stored.itemsize < dtype.itemsize else dtype)

@@ -162,8 +162,6 @@ def _bench_model(
     plan: _Plan,
     advance: Callable[[int], None],
 ) -> _Found:
-    import torch
-
     from hexgrid.benchmark.targets import in_process
     from hexgrid.cli.models import opened
     from hexgrid.model.gemm import gemm_rate, linear_operations
@@ -175,7 +173,7 @@ def _bench_model(
                 raise ConfigError(
                     f"--length {point.num_tokens}: {served.name} takes at most {served.max_model_len} tokens"
                 )
-        rate = gemm_rate(pick_device(config.device), getattr(torch, served.dtype))
+        rate = gemm_rate(pick_device(config.device), served.precision)
         measured = asyncio.run(_measure_all(in_process(served), points, plan, advance))
         shares: list[float | None] = [
             len(each.latencies)
@@ -185,7 +183,7 @@ def _bench_model(
             / rate
             for each in measured
         ]
-        return _Found(f"{served.name} in this process, {served.dtype}", measured, shares)
+        return _Found(f"{served.name} in this process, {served.precision}", measured, shares)
 
 
 async def _measure_all(

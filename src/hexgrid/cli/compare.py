@@ -32,7 +32,7 @@ class _Embedded(NamedTuple):
     """Unit vectors [N, H], and how they were computed."""
 
     name: str
-    dtype: str
+    precision: str
     vectors: "Vectors"
 
 
@@ -64,12 +64,12 @@ def command(model: str, file: Path, against: Dtype, as_json: bool, **flags: Any)
     config = load(EngineConfig, flags, os.environ).without_caches()
     texts = _read(file)
     ours = _embed(model, config, texts, other_than=against)
-    theirs = _embed(model, replace(config, dtype=against), texts)
+    theirs = _embed(model, replace(config, dtype=against, quantization="none"), texts)
     from hexgrid.evaluation.agreement import agreement
 
     found = agreement(ours.vectors, theirs.vectors)
     worst = texts[int(found.cosines.argmin())].line
-    title = f"{ours.name}, {ours.dtype} against {theirs.dtype}: {len(texts)} texts"
+    title = f"{ours.name}, {ours.precision} against {theirs.precision}: {len(texts)} texts"
     for line in _table(title, found, worst):
         click.echo(line, err=as_json)
     if as_json:
@@ -77,8 +77,8 @@ def command(model: str, file: Path, against: Dtype, as_json: bool, **flags: Any)
 
         data = {
             "model": ours.name,
-            "dtype": ours.dtype,
-            "against": theirs.dtype,
+            "precision": ours.precision,
+            "against": theirs.precision,
             "num_texts": len(texts),
             "num_neighbours": found.num_neighbours,
             **found.summary(),
@@ -115,10 +115,10 @@ def _embed(
     from hexgrid.model.pooling import finish
 
     with opened(model, config) as served:
-        if served.dtype == other_than:
+        if served.precision == other_than:
             raise ConfigError(
-                f"--against {other_than}: {served.name} runs in {served.dtype} already; "
-                "choose another --dtype"
+                f"--against {other_than}: {served.name} runs in {served.precision} already; "
+                "choose another --dtype, or --quantization int8"
             )
         embed = embed_with(served)
         hidden = []
@@ -127,7 +127,7 @@ def _embed(
                 hidden.append(embed(batch).vectors)
                 advance(len(batch))
         vectors = finish(np.concatenate(hidden), dimensions=None, normalize=True)
-        return _Embedded(served.name, served.dtype, vectors)
+        return _Embedded(served.name, served.precision, vectors)
 
 
 def _table(title: str, found: "Agreement", worst: int) -> Iterator[str]:

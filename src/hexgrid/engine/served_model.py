@@ -19,6 +19,8 @@ from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.config import DEFAULT_MAX_MODEL_LEN, ModelConfig
 from hexgrid.model.fingerprint import fingerprint
 from hexgrid.model.hub import resolve
+from hexgrid.model.int8 import check_supported
+from hexgrid.model.int8_file import load_int8
 from hexgrid.model.loading import load_weights, pick_device, pick_dtype
 from hexgrid.model.qwen3 import Qwen3
 from hexgrid.tokenizer import Tokenizer
@@ -40,7 +42,7 @@ class ServedModel:
     max_model_len: int
     embedding_dimension: int
     config: ModelConfig
-    dtype: str  # of the forward pass
+    precision: str  # of the linear layers: a dtype, or int8
     matryoshka_dimensions: tuple[int, ...]  # empty: any
     engine: Engine
     metrics: ModelMetrics
@@ -115,15 +117,19 @@ def open_model(
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device, checkpoint.config)
-    dtype_name = str(dtype).removeprefix("torch.")
+    dtype = pick_dtype(config.dtype, device, checkpoint.config, config.quantization)
     report(f"Loading {names[0]} from {directory} ({checkpoint.num_bytes / 1e9:.2f} GB)")
     batched_tokens = config.max_num_batched_tokens or (
         _CPU_BATCHED_TOKENS if device.type == "cpu" else _GPU_BATCHED_TOKENS
     )
+    if config.quantization == "int8":
+        check_supported(device)
+        weights = load_int8(checkpoint, config.quantized_directory(), report)
+    else:
+        weights = load_weights(checkpoint, device, dtype)
     qwen3 = Qwen3(
         checkpoint.config,
-        load_weights(checkpoint, device, dtype),
+        weights,
         max_positions=max_model_len,
         rows_per_chunk=batched_tokens,
     )
@@ -135,7 +141,7 @@ def open_model(
     if config.result_cache_dir is not None:
         store = ResultStore(
             config.result_cache_dir.expanduser(),
-            fingerprint=fingerprint(checkpoint, device, dtype),
+            fingerprint=fingerprint(checkpoint, device, dtype, config.quantization),
             hidden_size=checkpoint.config.hidden_size,
             max_bytes=config.result_cache_dir_bytes,
         )
@@ -147,7 +153,7 @@ def open_model(
         max_model_len=max_model_len,
         embedding_dimension=checkpoint.config.hidden_size,
         config=checkpoint.config,
-        dtype=dtype_name,
+        precision=qwen3.precision,
         matryoshka_dimensions=checkpoint.config.matryoshka_dimensions,
         engine=NativeEngine(
             runner,
@@ -158,7 +164,7 @@ def open_model(
             max_num_queued_tokens=config.max_num_queued_tokens,
         ),
         metrics=model_metrics,
-        description=_describe(qwen3, dtype_name, batched_tokens, max_model_len),
+        description=_describe(qwen3, batched_tokens, max_model_len),
     )
 
 
@@ -173,13 +179,13 @@ def _max_model_len(config: EngineConfig, model: ModelConfig) -> int:
     return config.max_model_len
 
 
-def _describe(model: Qwen3, dtype: str, batched_tokens: int, max_model_len: int) -> str:
+def _describe(model: Qwen3, batched_tokens: int, max_model_len: int) -> str:
     """One line: how it runs and what memory it takes."""
     weights = model.num_bytes / 1e9
     activations = model.activation_bytes(batched_tokens) / 1e9
     longest = model.activation_bytes(max_model_len) / 1e9
     return (
-        f"{model.device.type} {dtype}, {model.config.hidden_size} dimensions, "
+        f"{model.device.type} {model.precision}, {model.config.hidden_size} dimensions, "
         f"up to {max_model_len} tokens an input, {batched_tokens} tokens a batch; "
         f"memory: weights {weights:.2f} GB, +{activations:.2f} GB for a full batch, "
         f"+{longest:.2f} GB for the longest input"

@@ -52,19 +52,21 @@ def quantise(table: Tensor, keep: Collection[int] | None = None) -> CompactTable
         CheckpointError: `keep` names a token that the table lacks, or a value is not finite or past what
             int8 times float16 can hold.
     """
-    table = table.float()
     kept = _kept(len(table), keep) & table.ne(0).any(dim=1)
-    own = table[kept]
-    scales = _scales(own)
-    rows = (own / scales.float().unsqueeze(1)).round().to(torch.int8)
-    row_of_token = torch.zeros(len(table), dtype=torch.int32)
+    own = kept.nonzero().flatten()
     num_shared = int(not kept.all())  # the zero row comes first, where anyone reads it
-    row_of_token[kept] = torch.arange(num_shared, num_shared + len(own), dtype=torch.int32)
-    return CompactTable(
-        torch.cat((rows.new_zeros(num_shared, table.shape[1]), rows)),
-        torch.cat((scales.new_zeros(num_shared), scales)),
-        row_of_token,
-    )
+    rows = torch.zeros(num_shared + len(own), table.shape[1], dtype=torch.int8)
+    scales = torch.zeros(num_shared + len(own), dtype=torch.half)
+    start = num_shared
+    for tokens in own.split(_TOKENS_PER_STEP):
+        step = slice(start, start + len(tokens))
+        exact = table[tokens].float()
+        scales[step] = _scales(exact)
+        rows[step] = (exact / scales[step].float().unsqueeze(1)).round()
+        start = step.stop
+    row_of_token = torch.zeros(len(table), dtype=torch.int32)
+    row_of_token[own] = torch.arange(num_shared, num_shared + len(own), dtype=torch.int32)
+    return CompactTable(rows, scales, row_of_token)
 
 
 def expand(table: CompactTable, target: Tensor) -> None:

@@ -1,27 +1,38 @@
 """How fast this machine multiplies matrices: what a forward pass can at best come near."""
 
+from collections.abc import Callable
 from time import perf_counter
 
 import torch
 
 from hexgrid.model.config import ModelConfig
+from hexgrid.model.int8 import Int8Matrix, quantise_matrix
 
 _SIZE = 1024
 _SECONDS = 0.5
 _FEWEST = 5
 
 
-def gemm_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of square products in `dtype`: the median of half a second."""
-    a, b = (torch.randn(_SIZE, _SIZE, device=device).to(dtype) for _ in range(2))
+def gemm_rate(device: torch.device, precision: str) -> float:
+    """Operations a second of square products in a dtype or in int8: the median of half a second."""
+    multiply = _product(device, precision)
     times: list[float] = []
     with torch.inference_mode():
         while len(times) < _FEWEST or sum(times) < _SECONDS:
             start = perf_counter()
-            product = a @ b
-            product[0, 0].item()  # waits for the device
+            multiply()[0, 0].item()  # waits for the device
             times.append(perf_counter() - start)
     return 2.0 * _SIZE**3 / sorted(times)[len(times) // 2]
+
+
+def _product(device: torch.device, precision: str) -> Callable[[], torch.Tensor]:
+    a, b = (torch.randn(_SIZE, _SIZE, device=device) for _ in range(2))
+    if precision == "int8":
+        matrix = Int8Matrix(*quantise_matrix(b))
+        return lambda: matrix.multiply(a)[0]
+    dtype: torch.dtype = getattr(torch, precision)
+    left, right = a.to(dtype), b.to(dtype)
+    return lambda: left @ right
 
 
 def linear_operations(config: ModelConfig, num_tokens: int) -> int:

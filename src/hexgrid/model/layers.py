@@ -9,10 +9,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hexgrid.model.int8 import Int8Matrix
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
+Matrix = Tensor | Int8Matrix  # [out, in]
+
+
+def linear(x: Tensor, weight: Matrix) -> Tensor:
     """x [T, in] times weight [out, in]: [T, out]."""
+    if isinstance(weight, Int8Matrix):
+        product, scales = weight.multiply(x)
+        return product.mul_(scales).to(x.dtype)
     return functional.linear(x, weight.to(x.dtype))
+
+
+def add_linear(target: Tensor, x: Tensor, weight: Matrix) -> None:
+    """Add x [T, in] times weight [out, in] to `target` [T, out], in place."""
+    if isinstance(weight, Int8Matrix):
+        target.addcmul_(*weight.multiply(x))
+    else:
+        target += functional.linear(x, weight.to(x.dtype))
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

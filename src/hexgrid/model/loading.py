@@ -5,7 +5,7 @@ themselves and one layer's share of the files are resident.
 """
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -14,12 +14,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from hexgrid.config import Device, Dtype
+from hexgrid.config import Device, Dtype, Quantization
 from hexgrid.errors import ConfigError
 from hexgrid.model.checkpoint import COMPACT_EMBEDDING, EMBEDDING, Checkpoint
 from hexgrid.model.config import ModelConfig
 from hexgrid.model.embedding_table import CompactTable, check_values, expand
-from hexgrid.model.qwen3 import LayerWeights, Weights
+from hexgrid.model.qwen3 import LastLayerWeights, LayerWeights, Norms, Weights
 
 # From this width on (the 8B model), float16 overflows on ordinary texts ("import numpy as np" is one):
 # QwenLM/Qwen3-Embedding issues 164 and 186.
@@ -44,12 +44,24 @@ def pick_device(wanted: Device) -> torch.device:
     return torch.device(wanted)
 
 
-def pick_dtype(wanted: Dtype, device: torch.device, config: ModelConfig) -> torch.dtype:
+def pick_dtype(
+    wanted: Dtype,
+    device: torch.device,
+    config: ModelConfig,
+    quantization: Quantization = "none",
+) -> torch.dtype:
     """The precision that `wanted` means for this model on this device.
 
     Raises:
-        ConfigError: float16 for a model that overflows in it.
+        ConfigError: float16 for a model that overflows in it, or one that does not go with int8.
     """
+    if quantization == "int8":
+        if wanted not in ("auto", "float32"):
+            raise ConfigError(
+                f"--quantization int8 computes all but the linear layers in float32: --dtype {wanted} "
+                "does not go with it"
+            )
+        return torch.float32
     if wanted == "auto":
         native = device.type == "cuda" or (device.type == "cpu" and _cpu_computes_bfloat16())
         return torch.bfloat16 if native else torch.float32
@@ -71,18 +83,26 @@ def load_weights(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtyp
     Raises:
         CheckpointError: a compact table's values do not fit together.
     """
-    embedding = _load_embedding(checkpoint, device, dtype)
+    embedding = load_embedding(checkpoint, device, dtype)
     final_norm = load_tensor(checkpoint, "norm.weight", device, dtype)
-    layers = tuple(
-        _load_layer(checkpoint, f"layers.{index}.", device, dtype)
-        for index in range(checkpoint.config.num_hidden_layers)
+    *layers, (norms, matrices) = load_layers(checkpoint, device, dtype)
+    q, kv = matrices.pop("qkv").tensor_split((checkpoint.config.q_size,))
+    return Weights(
+        embedding,
+        tuple(LayerWeights(norms, **matrices) for norms, matrices in layers),
+        LastLayerWeights(norms, **matrices, q=q, kv=kv),
+        final_norm,
     )
-    return Weights(embedding, layers, final_norm)
 
 
-def _load_embedding(
+def load_embedding(
     checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
 ) -> Tensor | CompactTable:
+    """The embedding table, as it is stored where that is narrower than `dtype`.
+
+    Raises:
+        CheckpointError: a compact table's values do not fit together.
+    """
     if EMBEDDING in checkpoint.tensors:
         stored = stored_dtype(checkpoint, EMBEDDING)
         narrow = stored if stored.itemsize < dtype.itemsize else dtype
@@ -122,25 +142,31 @@ def stored_dtype(checkpoint: Checkpoint, name: str) -> torch.dtype:
     ]
 
 
-def _load_layer(
-    checkpoint: Checkpoint, prefix: str, device: torch.device, dtype: torch.dtype
-) -> LayerWeights:
-    names = [name for name in checkpoint.tensors if name.startswith(prefix)]
-    with _Reader(checkpoint, names) as reader:
+def load_layers(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+) -> Iterator[tuple[Norms, dict[str, Tensor]]]:
+    """One layer after the other: its norms and its matrices, fused, by their names in `LayerWeights`."""
+    for index in range(checkpoint.config.num_hidden_layers):
+        prefix = f"layers.{index}."
+        names = [name for name in checkpoint.tensors if name.startswith(prefix)]
+        with _Reader(checkpoint, names) as reader:
 
-        def read(*parts: str) -> Tensor:
-            return reader.read([f"{prefix}{part}.weight" for part in parts], device, dtype)
+            def read(*parts: str, prefix: str = prefix, reader: _Reader = reader) -> Tensor:
+                return reader.read([f"{prefix}{part}.weight" for part in parts], device, dtype)
 
-        return LayerWeights(
-            input_norm=read("input_layernorm"),
-            qkv=read("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-            q_norm=read("self_attn.q_norm"),
-            k_norm=read("self_attn.k_norm"),
-            output=read("self_attn.o_proj"),
-            mlp_norm=read("post_attention_layernorm"),
-            gate_up=read("mlp.gate_proj", "mlp.up_proj"),
-            down=read("mlp.down_proj"),
-        )
+            norms = Norms(
+                input=read("input_layernorm"),
+                q=read("self_attn.q_norm"),
+                k=read("self_attn.k_norm"),
+                mlp=read("post_attention_layernorm"),
+            )
+            matrices = {
+                "qkv": read("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+                "output": read("self_attn.o_proj"),
+                "gate_up": read("mlp.gate_proj", "mlp.up_proj"),
+                "down": read("mlp.down_proj"),
+            }
+        yield norms, matrices
 
 
 class _Reader:

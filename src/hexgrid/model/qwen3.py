@@ -5,7 +5,7 @@ heads, D head_dim. Everything that works row by row runs on at most `rows_per_ch
 long input's memory is its hidden states and one layer's q, k and v, whatever its length.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -13,22 +13,52 @@ from torch import Tensor
 from hexgrid.model.attention import Attend, backend_for
 from hexgrid.model.config import ModelConfig
 from hexgrid.model.embedding_table import CompactTable, look_up
-from hexgrid.model.layers import RotaryEmbedding, linear, rms_norm, rotate, swiglu
+from hexgrid.model.int8 import Int8Matrix
+from hexgrid.model.layers import (
+    Matrix,
+    RotaryEmbedding,
+    add_linear,
+    linear,
+    rms_norm,
+    rotate,
+    swiglu,
+)
 from hexgrid.model.packing import Packed
 
 
 @dataclass(frozen=True, slots=True)
-class LayerWeights:
-    """One decoder layer; q, k, v and gate, up are fused."""
+class Norms:
+    """The weights of a decoder layer that are no matrices."""
 
-    input_norm: Tensor  # [H]
-    qkv: Tensor  # [(N + 2 K) D, H]
-    q_norm: Tensor  # [D]
-    k_norm: Tensor  # [D]
-    output: Tensor  # [H, N D]
-    mlp_norm: Tensor  # [H]
-    gate_up: Tensor  # [2 I, H]
-    down: Tensor  # [H, I]
+    input: Tensor  # [H]
+    q: Tensor  # [D]
+    k: Tensor  # [D]
+    mlp: Tensor  # [H]
+
+
+@dataclass(frozen=True, slots=True)
+class _EveryLayer:
+    """What all decoder layers have."""
+
+    norms: Norms
+    output: Matrix  # [H, N D]
+    gate_up: Matrix  # [2 I, H], fused
+    down: Matrix  # [H, I]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights(_EveryLayer):
+    """A decoder layer that all tokens go through: q, k and v are fused."""
+
+    qkv: Matrix  # [(N + 2 K) D, H]
+
+
+@dataclass(frozen=True, slots=True)
+class LastLayerWeights(_EveryLayer):
+    """The last decoder layer: all tokens have keys and values there, but only the pooled ones a query."""
+
+    q: Matrix  # [N D, H]
+    kv: Matrix  # [2 K D, H], fused
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +67,18 @@ class Weights:
 
     embedding: Tensor | CompactTable  # [V, H], as it is stored where that is narrower
     layers: tuple[LayerWeights, ...]
+    last_layer: LastLayerWeights
     final_norm: Tensor  # [H]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all of them."""
+        total = self.embedding.nbytes + self.final_norm.nbytes
+        for layer in (*self.layers, self.last_layer):
+            parts = [getattr(layer, each.name) for each in fields(layer) if each.name != "norms"]
+            norms = [getattr(layer.norms, each.name) for each in fields(layer.norms)]
+            total += sum(part.nbytes for part in parts + norms)
+        return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +110,16 @@ class Qwen3:
         )
 
     @property
+    def precision(self) -> str:
+        """What the linear layers are computed in: int8, or a dtype."""
+        if isinstance(self._weights.last_layer.kv, Int8Matrix):
+            return "int8"
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def num_bytes(self) -> int:
         """Memory of the weights."""
-        weights = self._weights
-        tensors: list[Tensor | CompactTable] = [weights.embedding, weights.final_norm]
-        for layer in weights.layers:
-            tensors += [getattr(layer, name) for name in LayerWeights.__slots__]
-        return sum(tensor.nbytes for tensor in tensors)
+        return self._weights.nbytes
 
     def activation_bytes(self, num_tokens: int) -> int:
         """Memory that a pass over `num_tokens` needs beside the weights, about."""
@@ -93,11 +137,11 @@ class Qwen3:
         """
         hidden = look_up(self._weights.embedding, packed.token_ids, dtype or self.dtype)  # [T, H]
         state = self._start(packed, hidden.dtype)
-        for layer in self._weights.layers[:-1]:
+        for layer in self._weights.layers:
             self._project_qkv(layer, hidden, state)
             attended = state.attend(state.q, state.k, state.v, packed.lengths, packed)
             self._finish_rows(layer, hidden, attended)
-        last = self._last_layer(self._weights.layers[-1], hidden, state)  # [B, H]
+        last = self._run_last_layer(self._weights.last_layer, hidden, state)  # [B, H]
         return rms_norm(last, self._weights.final_norm, self.config.rms_norm_eps).float()
 
     def _start(self, packed: Packed, dtype: torch.dtype) -> _Pass:
@@ -120,46 +164,47 @@ class Qwen3:
     def _project_qkv(self, layer: LayerWeights, hidden: Tensor, state: _Pass) -> None:
         """Fill q, k and v for all rows."""
         config = self.config
-        sizes = (config.q_size, config.kv_size, config.kv_size)
         for rows in self._chunks(len(hidden)):
-            normed = rms_norm(hidden[rows], layer.input_norm, config.rms_norm_eps)
-            q, k, v = linear(normed, layer.qkv).split(sizes, dim=-1)
-            cos, sin = state.cos[rows], state.sin[rows]
-            state.q[rows] = self._heads(q, layer.q_norm, cos, sin)
-            state.k[rows] = self._heads(k, layer.k_norm, cos, sin)
-            state.v[rows] = v.unflatten(-1, (-1, config.head_dim))
+            normed = rms_norm(hidden[rows], layer.norms.input, config.rms_norm_eps)
+            q, kv = linear(normed, layer.qkv).tensor_split((config.q_size,), dim=-1)
+            state.q[rows] = self._heads(q, layer.norms.q, state.cos[rows], state.sin[rows])
+            self._keep_kv(layer.norms, kv, rows, state)
 
-    def _project_kv(self, layer: LayerWeights, hidden: Tensor, state: _Pass) -> None:
+    def _project_kv(self, layer: LastLayerWeights, hidden: Tensor, state: _Pass) -> None:
         """Fill k and v for all rows, leaving q alone."""
-        config = self.config
         for rows in self._chunks(len(hidden)):
-            normed = rms_norm(hidden[rows], layer.input_norm, config.rms_norm_eps)
-            k, v = linear(normed, layer.qkv[config.q_size :]).chunk(2, dim=-1)
-            state.k[rows] = self._heads(k, layer.k_norm, state.cos[rows], state.sin[rows])
-            state.v[rows] = v.unflatten(-1, (-1, config.head_dim))
+            normed = rms_norm(hidden[rows], layer.norms.input, self.config.rms_norm_eps)
+            self._keep_kv(layer.norms, linear(normed, layer.kv), rows, state)
+
+    def _keep_kv(self, norms: Norms, kv: Tensor, rows: slice, state: _Pass) -> None:
+        k, v = kv.chunk(2, dim=-1)
+        state.k[rows] = self._heads(k, norms.k, state.cos[rows], state.sin[rows])
+        state.v[rows] = v.unflatten(-1, (-1, self.config.head_dim))
 
     def _heads(self, x: Tensor, norm: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x [T, heads * D] as [T, heads, D], each head normed and then rotated."""
         heads = x.unflatten(-1, (-1, self.config.head_dim))
         return rotate(rms_norm(heads, norm, self.config.rms_norm_eps), cos, sin)
 
-    def _finish_rows(self, layer: LayerWeights, hidden: Tensor, attended: Tensor) -> None:
+    def _finish_rows(
+        self, layer: LayerWeights | LastLayerWeights, hidden: Tensor, attended: Tensor
+    ) -> None:
         """Add the attention's output and then the MLP's to `hidden`, in place."""
         for rows in self._chunks(len(hidden)):
-            chunk = hidden[rows]  # a view: += writes through
-            chunk += linear(attended[rows], layer.output)
-            normed = rms_norm(chunk, layer.mlp_norm, self.config.rms_norm_eps)
-            chunk += linear(swiglu(linear(normed, layer.gate_up)), layer.down)
+            chunk = hidden[rows]  # a view: what is added to it is written through
+            add_linear(chunk, attended[rows], layer.output)
+            normed = rms_norm(chunk, layer.norms.mlp, self.config.rms_norm_eps)
+            add_linear(chunk, swiglu(linear(normed, layer.gate_up)), layer.down)
 
-    def _last_layer(self, layer: LayerWeights, hidden: Tensor, state: _Pass) -> Tensor:
+    def _run_last_layer(self, layer: LastLayerWeights, hidden: Tensor, state: _Pass) -> Tensor:
         """Keys and values of all tokens, but everything else of the pooled rows alone: [B, H]."""
         self._project_kv(layer, hidden, state)
         packed, config = state.packed, self.config
         last = packed.last_rows
         pooled = hidden[last]
-        normed = rms_norm(pooled, layer.input_norm, config.rms_norm_eps)
-        q = linear(normed, layer.qkv[: config.q_size])
-        q = self._heads(q, layer.q_norm, state.cos[last], state.sin[last])
+        normed = rms_norm(pooled, layer.norms.input, config.rms_norm_eps)
+        q = linear(normed, layer.q)
+        q = self._heads(q, layer.norms.q, state.cos[last], state.sin[last])
         ones = (1,) * len(packed.lengths)
         self._finish_rows(layer, pooled, state.attend(q, state.k, state.v, ones, packed))
         return pooled

@@ -1,0 +1,86 @@
+"""Linear layers in int8 on the CPU: weights scaled per output channel, activations per token.
+
+A row of activations is divided by its largest magnitude and rounded to steps of one size, the same whatever
+else is in the batch: the vector of a text does not depend on what runs beside it. The products are oneDNN's,
+through the operators that torch's own compiler uses.
+"""
+
+import platform
+
+import torch
+from torch import Tensor
+
+from hexgrid.errors import ConfigError
+
+_MACHINES = ("x86_64", "AMD64")
+_LARGEST = 127  # of an int8 weight, on both sides: -128 is not used
+_SMALLEST_SCALE = 1e-30  # of a row of zeros
+
+
+def activation_steps() -> int:
+    """Into how many steps an activation's magnitude is rounded.
+
+    Without VNNI instructions two products are added in 16 bits, where those of seven bits with eight always
+    fit, and those of eight with eight do not: one bit less there.
+    """
+    return 127 if torch.cpu._is_vnni_supported() else 63  # noqa: SLF001
+
+
+def check_supported(device: torch.device) -> None:
+    """Raises:
+    ConfigError: int8 cannot be computed here.
+    """
+    if device.type != "cpu":
+        raise ConfigError(
+            f"--quantization int8 is for CPUs, and the model would run on {device.type}: "
+            "leave it out, or choose --device cpu"
+        )
+    if platform.machine() not in _MACHINES or not torch.backends.mkldnn.is_available():
+        raise ConfigError(
+            "--quantization int8 needs an x86-64 processor and a torch with oneDNN; this machine is "
+            f"{platform.machine()}: leave it out, or choose --dtype bfloat16"
+        )
+
+
+def quantise_matrix(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """`weight` [out, in] as int8 values [out, in] and float32 scales [out], each channel to its largest."""
+    weight = weight.float()
+    scales = weight.abs().amax(dim=1).div_(_LARGEST).clamp_(min=_SMALLEST_SCALE)
+    return (weight / scales.unsqueeze(1)).round_().to(torch.int8), scales
+
+
+class Int8Matrix:
+    """A weight [out, in] in int8, laid out for the CPU at hand."""
+
+    def __init__(self, values: Tensor, scales: Tensor) -> None:
+        """From what `quantise_matrix` gives."""
+        self._packed: Tensor = torch.ops.onednn.qlinear_prepack(values, None)
+        self._scales = scales
+        self._zeros = torch.zeros(len(scales), dtype=torch.int64)
+        self._steps = activation_steps()
+        self.nbytes = values.nbytes + scales.nbytes
+
+    def multiply(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [T, in] times the weight: float32 [T, out], yet to be multiplied by the second, [T, 1]."""
+        x = x.float()
+        largest = torch.linalg.vector_norm(x, ord=torch.inf, dim=1, keepdim=True)
+        largest.clamp_(min=_SMALLEST_SCALE)
+        zero = self._steps + 1
+        # Half a step more, as the conversion rounds down.
+        steps = (x * (self._steps / largest)).add_(zero + 0.5).to(torch.uint8)
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+            steps,
+            1 / self._steps,
+            zero,
+            self._packed,
+            self._scales,
+            self._zeros,
+            None,  # bias
+            1.0,  # scale and zero point of the output: it is not quantised
+            0,
+            torch.float32,
+            "none",  # what follows the product
+            [],
+            "",
+        )
+        return product, largest
