@@ -184,6 +184,12 @@ class EngineConfig(_Checked):
     result_cache_dir_bytes: int = _setting(
         2**30, "Most bytes in --result-cache-dir; those unused longest go first.", low=2**20
     )
+    prefix_cache_bytes: int = _setting(
+        128 * 2**20,
+        "Memory for keys and values of beginnings that texts share: instructions, common headers. A text "
+        "then costs its own tokens only. 0: none is kept.",
+        low=0,
+    )
     num_threads: int | None = _setting(
         None, "CPU threads of the forward pass.", low=1, shown_default="the physical cores"
     )

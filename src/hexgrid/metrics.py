@@ -64,6 +64,12 @@ class Metrics:
         self.joined_inputs = self._counter(
             "joined_inputs", "Inputs answered by an equal one that waited or ran", "model_name"
         )
+        self.reused_tokens = self._counter(
+            "prefix_cache_tokens", "Tokens whose keys and values were at hand", "model_name"
+        )
+        self.prefix_cache_bytes = self._gauge(
+            "prefix_cache_bytes", "Memory of the prefix cache in use", "model_name"
+        )
         self.result_cache_bytes = self._gauge(
             "result_cache_bytes", "Memory of the result cache", "model_name"
         )
@@ -106,6 +112,8 @@ class ModelMetrics:
         self.result_cache_misses = metrics.result_cache_misses.labels(model_name)
         self.result_store_hits = metrics.result_store_hits.labels(model_name)
         self.joined_inputs = metrics.joined_inputs.labels(model_name)
+        self.reused_tokens = metrics.reused_tokens.labels(model_name)
+        self.prefix_cache_bytes = metrics.prefix_cache_bytes.labels(model_name)
         self.result_cache_bytes = metrics.result_cache_bytes.labels(model_name)
         self._phases = {
             phase: metrics.phase_seconds.labels(model_name, phase)

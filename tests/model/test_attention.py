@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from hexgrid.model.attention import backend_for, flash, sdpa
-from hexgrid.model.packing import pack
+from hexgrid.model.kv_cache import KVCache
+from hexgrid.model.packing import Reuse, pack
 from tests.checkpoints import random_ids
 from tests.model.running import CPU
 
@@ -45,6 +46,22 @@ def test_a_lone_last_row_is_the_last_row_of_all() -> None:
     lone = sdpa(q[packed.last_rows], k, v, (1,) * len(LENGTHS), packed)
 
     torch.testing.assert_close(lone, sdpa(q, k, v, LENGTHS, packed)[packed.last_rows])
+
+
+def test_rows_after_a_prefix_see_it_and_themselves(kv_cache: KVCache) -> None:
+    torch.manual_seed(0)
+    prefixes, ids = (0, 5, 3, 1), random_ids(LENGTHS)
+    q, k, v = (torch.randn(sum(LENGTHS), heads, 8) for heads in (4, 2, 2))
+    whole = pack(ids, CPU)
+    packed = pack(ids, CPU, Reuse(kv_cache, [range(n) for n in prefixes], []))
+    assert packed.prefixes is not None
+    own = packed.prefixes.own_rows
+
+    found = sdpa(q[own], k, v, packed.lengths, packed)
+    lone = sdpa(q[whole.last_rows], k, v, (1,) * len(LENGTHS), packed)
+
+    torch.testing.assert_close(found, sdpa(q, k, v, LENGTHS, whole)[own])
+    torch.testing.assert_close(lone, sdpa(q, k, v, LENGTHS, whole)[whole.last_rows])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexgrid.model.packing import pack
+from hexgrid.model.kv_cache import KVCache
+from hexgrid.model.packing import Reuse, pack
 from tests.model.running import CPU
 
 
@@ -25,6 +26,35 @@ def test_kernels_get_the_integers_they_ask_for() -> None:
 
     assert packed.cu_seqlens.dtype == torch.int32
     assert {packed.token_ids.dtype, packed.positions.dtype, packed.last_rows.dtype} == {torch.int64}
+
+
+def test_tokens_whose_keys_are_at_hand_are_left_out(kv_cache: KVCache) -> None:
+    reuse = Reuse(kv_cache, read_slots=[[4, 5], [], [0, 1, 2]], kept=[(1, 0, 6), (2, 3, 7)])
+
+    packed = pack([[7, 8, 9], [5, 6], [1, 2, 3, 4]], CPU, reuse)
+
+    assert packed.token_ids.tolist() == [9, 5, 6, 4]
+    assert packed.positions.tolist() == [2, 0, 1, 3]
+    assert packed.last_rows.tolist() == [0, 2, 3]
+    assert (packed.lengths, packed.kv_lengths) == ((1, 2, 1), (3, 2, 4))
+    assert packed.cu_seqlens.tolist() == [0, 1, 3, 4]
+    assert packed.cu_seqlens_kv.tolist() == [0, 3, 5, 9]
+    prefixes = packed.prefixes
+    assert prefixes is not None
+    assert prefixes.own_rows.tolist() == [2, 3, 4, 8]
+    assert (prefixes.read_rows.tolist(), prefixes.read_slots.tolist()) == (
+        [0, 1, 5, 6, 7],
+        [4, 5, 0, 1, 2],
+    )
+    assert (prefixes.kept_rows.tolist(), prefixes.kept_slots.tolist()) == ([3, 8], [6, 7])
+
+
+def test_without_a_cache_keys_are_those_of_the_tokens() -> None:
+    packed = pack([[7, 8, 9], [5]], CPU)
+
+    assert packed.prefixes is None
+    assert packed.kv_lengths == packed.lengths
+    assert torch.equal(packed.cu_seqlens_kv, packed.cu_seqlens)
 
 
 @given(

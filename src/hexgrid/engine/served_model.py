@@ -13,6 +13,7 @@ from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.result_store import ResultStore
 from hexgrid.engine.runner import TorchRunner
 from hexgrid.engine.scheduler import Scheduler
+from hexgrid.engine.shared_prefixes import SharedPrefixes
 from hexgrid.errors import ConfigError, RequestError
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.model.checkpoint import open_checkpoint
@@ -133,10 +134,10 @@ def open_model(
         max_positions=max_model_len,
         rows_per_chunk=batched_tokens,
     )
-    runner = TorchRunner(qwen3)
+    model_metrics = ModelMetrics(metrics, names[0])
+    runner = _runner(qwen3, config, model_metrics)
     # Kernels are chosen and memory pools made on the first pass, not on the first request.
     runner.run([[0] * min(_WARM_UP_TOKENS, max_model_len)])()
-    model_metrics = ModelMetrics(metrics, names[0])
     store = None
     if config.result_cache_dir is not None:
         store = ResultStore(
@@ -166,6 +167,17 @@ def open_model(
         metrics=model_metrics,
         description=_describe(qwen3, batched_tokens, max_model_len),
     )
+
+
+def _runner(model: Qwen3, config: EngineConfig, metrics: ModelMetrics) -> TorchRunner:
+    """With its prefix cache, if that gives the right vectors."""
+    if config.prefix_cache_bytes == 0:
+        return TorchRunner(model)
+    prefixes = SharedPrefixes(model, config.prefix_cache_bytes, metrics.reused_tokens.inc)
+    metrics.prefix_cache_bytes.set_function(lambda: prefixes.num_bytes)
+    runner = TorchRunner(model, prefixes)
+    runner.check_prefixes()
+    return runner
 
 
 def _max_model_len(config: EngineConfig, model: ModelConfig) -> int:

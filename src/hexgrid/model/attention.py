@@ -1,9 +1,9 @@
 """Causal attention over packed sequences: one signature, one function a backend.
 
-    attend(q [Tq, N, D], k [T, K, D], v [T, K, D], q_lengths, packed) -> [Tq, N * D]
+    attend(q [Tq, N, D], k [C, K, D], v [C, K, D], q_lengths, packed) -> [Tq, N * D]
 
-N query heads share K key/value heads. `q_lengths` holds each sequence's number of query rows: all of its
-tokens, or one (its last). A query row sees the keys of its own sequence up to its own position.
+N query heads share K key/value heads. `q_lengths` holds each sequence's number of query rows: those of its
+last tokens, all that are computed or one. A query row sees the keys of its own sequence up to its position.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, q_lengths: tuple[int, ...], packed: Pa
     group = q.shape[2]
     out = torch.empty_like(q)
     row = start = 0
-    for q_length, length in zip(q_lengths, packed.lengths, strict=True):
-        assert q_length in (1, length), "query rows are all of a sequence's tokens, or its last one"
+    for q_length, length in zip(q_lengths, packed.kv_lengths, strict=True):
         # K is the batch axis and the G heads of a group see one key/value head: no copy of k and v.
         keys, values = (
             x[start : start + length]
@@ -42,7 +41,11 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, q_lengths: tuple[int, ...], packed: Pa
             for x in (k, v)
         )
         queries = q[row : row + q_length].permute(1, 2, 0, 3)  # [K, G, Lq, D]
-        attended = scaled_dot_product_attention(queries, keys, values, is_causal=q_length > 1)
+        # `is_causal` aligns the first query with the first key: right only without a prefix.
+        mask = _causal(q_length, length, q.device) if 1 < q_length < length else None
+        attended = scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, is_causal=q_length == length
+        )
         out[row : row + q_length] = attended.permute(2, 0, 1, 3)
         row += q_length
         start += length
@@ -57,7 +60,7 @@ def flash(q: Tensor, k: Tensor, v: Tensor, q_lengths: tuple[int, ...], packed: P
     # k and v are widened to the query heads because torch 2.11's varlen_attn has no grouped form.
     group = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
-    if q_lengths == packed.lengths:
+    if q_lengths is packed.lengths:
         cu_seqlens_q = packed.cu_seqlens
     else:
         cu_seqlens_q = torch.arange(len(q_lengths) + 1, dtype=torch.int32, device=q.device)
@@ -66,10 +69,16 @@ def flash(q: Tensor, k: Tensor, v: Tensor, q_lengths: tuple[int, ...], packed: P
         k,
         v,
         cu_seqlens_q,
-        packed.cu_seqlens,
+        packed.cu_seqlens_kv,
         max(q_lengths),
-        max(packed.lengths),
+        max(packed.kv_lengths),
         # Causal, aligned to the last key, so that a lone last row sees its whole sequence.
         window_size=(-1, 0),
     )
     return out.flatten(1)
+
+
+def _causal(q_length: int, length: int, device: torch.device) -> Tensor:
+    """Which keys each of the last `q_length` rows sees: bool [q_length, length]."""
+    seen = torch.ones(q_length, length, dtype=torch.bool, device=device)
+    return seen.tril_(length - q_length)

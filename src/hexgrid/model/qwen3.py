@@ -1,8 +1,9 @@
 """The packed forward pass of Qwen3: token ids -> hidden state of each sequence's last token.
 
-Shapes: T tokens of the batch, B sequences, H hidden_size, I intermediate_size, N query heads, K key/value
-heads, D head_dim. Everything that works row by row runs on at most `rows_per_chunk` rows at a time, so a
-long input's memory is its hidden states and one layer's q, k and v, whatever its length.
+Shapes: T tokens to be computed, B sequences, C rows of keys and values (more than T where sequences begin
+with prefixes at hand), H hidden_size, I intermediate_size, N query heads, K key/value heads, D head_dim.
+Everything that works row by row runs on at most `rows_per_chunk` rows at a time, so a long input's memory is
+its hidden states and one layer's q, k and v, whatever its length.
 """
 
 from dataclasses import dataclass, fields
@@ -89,8 +90,8 @@ class _Pass:
     attend: Attend
     cos: Tensor  # [T, 1, D / 2]
     sin: Tensor
-    q: Tensor  # [T, N, D], written anew by each layer, as are k and v [T, K, D]
-    k: Tensor
+    q: Tensor  # [T, N, D], written anew by each layer, as are k and v
+    k: Tensor  # [C, K, D], with those of the sequences' prefixes
     v: Tensor
 
 
@@ -101,6 +102,7 @@ class Qwen3:
         self, config: ModelConfig, weights: Weights, *, max_positions: int, rows_per_chunk: int
     ) -> None:
         self.config = config
+        self.max_positions = max_positions
         self.device = weights.final_norm.device
         self.dtype = weights.final_norm.dtype
         self._weights = weights
@@ -137,18 +139,22 @@ class Qwen3:
         """
         hidden = look_up(self._weights.embedding, packed.token_ids, dtype or self.dtype)  # [T, H]
         state = self._start(packed, hidden.dtype)
-        for layer in self._weights.layers:
+        for index, layer in enumerate(self._weights.layers):
             self._project_qkv(layer, hidden, state)
+            if packed.prefixes is not None:
+                packed.prefixes.exchange(index, state.k, state.v)
             attended = state.attend(state.q, state.k, state.v, packed.lengths, packed)
             self._finish_rows(layer, hidden, attended)
         last = self._run_last_layer(self._weights.last_layer, hidden, state)  # [B, H]
         return rms_norm(last, self._weights.final_norm, self.config.rms_norm_eps).float()
 
     def _start(self, packed: Packed, dtype: torch.dtype) -> _Pass:
-        config, num_tokens = self.config, len(packed.token_ids)
+        config = self.config
 
-        def buffer(heads: int) -> Tensor:
-            return torch.empty(num_tokens, heads, config.head_dim, dtype=dtype, device=self.device)
+        def buffer(rows: int, heads: int) -> Tensor:
+            return torch.empty(rows, heads, config.head_dim, dtype=dtype, device=self.device)
+
+        num_tokens, num_kv_rows = len(packed.token_ids), sum(packed.kv_lengths)
 
         cos, sin = self._rotary.at(packed.positions)
         return _Pass(
@@ -156,9 +162,9 @@ class Qwen3:
             attend=backend_for(self.device, dtype),
             cos=cos,
             sin=sin,
-            q=buffer(config.num_attention_heads),
-            k=buffer(config.num_key_value_heads),
-            v=buffer(config.num_key_value_heads),
+            q=buffer(num_tokens, config.num_attention_heads),
+            k=buffer(num_kv_rows, config.num_key_value_heads),
+            v=buffer(num_kv_rows, config.num_key_value_heads),
         )
 
     def _project_qkv(self, layer: LayerWeights, hidden: Tensor, state: _Pass) -> None:
@@ -177,9 +183,12 @@ class Qwen3:
             self._keep_kv(layer.norms, linear(normed, layer.kv), rows, state)
 
     def _keep_kv(self, norms: Norms, kv: Tensor, rows: slice, state: _Pass) -> None:
+        """Put the keys and values of some of the T rows where they belong among the C rows."""
         k, v = kv.chunk(2, dim=-1)
-        state.k[rows] = self._heads(k, norms.k, state.cos[rows], state.sin[rows])
-        state.v[rows] = v.unflatten(-1, (-1, self.config.head_dim))
+        prefixes = state.packed.prefixes
+        own = rows if prefixes is None else prefixes.own_rows[rows]
+        state.k[own] = self._heads(k, norms.k, state.cos[rows], state.sin[rows])
+        state.v[own] = v.unflatten(-1, (-1, self.config.head_dim))
 
     def _heads(self, x: Tensor, norm: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x [T, heads * D] as [T, heads, D], each head normed and then rotated."""
@@ -200,6 +209,8 @@ class Qwen3:
         """Keys and values of all tokens, but everything else of the pooled rows alone: [B, H]."""
         self._project_kv(layer, hidden, state)
         packed, config = state.packed, self.config
+        if packed.prefixes is not None:
+            packed.prefixes.exchange(len(self._weights.layers), state.k, state.v)
         last = packed.last_rows
         pooled = hidden[last]
         normed = rms_norm(pooled, layer.norms.input, config.rms_norm_eps)
