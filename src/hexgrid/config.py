@@ -157,8 +157,8 @@ class EngineConfig(_Checked):
     )
     max_num_batched_tokens: int | None = _setting(
         None,
-        "Tokens of one forward pass; bounds its memory. A longer input runs alone, in row chunks "
-        "of this size.",
+        "Tokens of one forward pass; bounds its memory. A longer input runs by itself, so many of its "
+        "rows at a time.",
         low=1,
         shown_default="1024 on a CPU, 16384 on a GPU",
     )

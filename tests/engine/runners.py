@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class FakeRunner:
         self.in_float32: list[TokenIds] = []
         self.most_in_flight = 0
         self.num_allowed = math.inf
+        self.num_steps = 1  # of a long input
+        self.on_step: Callable[[int], None] = lambda _: None
         self._news = threading.Condition()
         self._handed_out: Vectors | None = None
 
@@ -50,6 +52,14 @@ class FakeRunner:
             self.collected.append(number)
             raise ValueError(f"cannot run {token_ids}")
         return lambda: self._collect(number)
+
+    def steps(self, token_ids: TokenIds) -> Generator[None, None, Vectors]:
+        """Counts as a batch; `on_step` is called in each of its `num_steps` steps."""
+        collect = self.run([token_ids])
+        for number in range(self.num_steps):
+            self.on_step(number)
+            yield
+        return collect()
 
     def run_float32(self, token_ids: Sequence[TokenIds]) -> Vectors:
         self.in_float32 += token_ids

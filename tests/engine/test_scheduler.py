@@ -78,6 +78,16 @@ def test_a_batch_holds_no_more_sequences_than_allowed() -> None:
     ]
 
 
+def test_longer_sequences_than_are_wanted_keep_waiting() -> None:
+    long, short, longer, other = (waiting(n) for n in (101, 10, 200, 100))
+    scheduler = filled([long, short, longer, other], max_batches_waited=1)
+
+    assert scheduler.next_batch(most_tokens=100) == [short]
+    assert scheduler.next_batch(most_tokens=100) == [other]
+    assert scheduler.next_batch(most_tokens=100) == []
+    assert drain(scheduler) == [[long], [longer]]
+
+
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_a_sequence_longer_than_the_budget_runs_alone(position: int) -> None:
     sequences = [waiting(1), waiting(1)]

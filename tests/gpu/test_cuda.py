@@ -14,8 +14,9 @@ from hexgrid.engine.runner import TorchRunner
 from hexgrid.engine.served_model import ServedModel, open_model
 from hexgrid.metrics import Metrics
 from hexgrid.model.attention import flash, sdpa
+from hexgrid.model.kv_cache import KVCache
 from hexgrid.model.loading import pick_device, pick_dtype
-from hexgrid.model.packing import pack
+from hexgrid.model.packing import Reuse, pack
 from hexgrid.model.qwen3 import Qwen3
 from hexgrid.model.synthetic import make_checkpoint
 from tests.checkpoints import CheckpointFactory, random_ids, shaped
@@ -107,9 +108,28 @@ def test_flash_attention_agrees_with_the_plain_one(
         torch.randn(num_tokens, n, 128, device=cuda, dtype=torch.bfloat16)
         for n in (heads, kv_heads, kv_heads)
     )
-    q, q_lengths = (q[packed.last_rows], (1,) * len(BATCH)) if lone_rows else (q, packed.lengths)
+    (whole,) = packed.parts(num_tokens)
+    q, part = (q[packed.last_rows], packed.pooled()) if lone_rows else (q, whole)
 
-    fast, plain = (attend(q, k, v, q_lengths, packed).float() for attend in (flash, sdpa))
+    fast, plain = (attend(q, k, v, part).float() for attend in (flash, sdpa))
+
+    assert cosine_similarity(fast, plain).min() > 0.999
+
+
+@pytest.mark.parametrize("read", [1, 5, 30])
+def test_flash_attention_after_a_prefix_agrees_with_the_plain_one(
+    cuda: torch.device, narrow: Qwen3, read: int
+) -> None:
+    torch.manual_seed(0)
+    batch = random_ids([read + 1, read + 40, 7])
+    cache = KVCache(narrow.config, 64, torch.bfloat16, cuda)
+    packed = pack(batch, cuda, Reuse(cache, [range(read), range(read), []], []))
+    num_tokens = len(packed.token_ids)
+    q = torch.randn(num_tokens, 8, 128, device=cuda, dtype=torch.bfloat16)
+    k, v = torch.randn(2, sum(packed.kv_lengths), 4, 128, device=cuda, dtype=torch.bfloat16)
+    (part,) = packed.parts(num_tokens)
+
+    fast, plain = (attend(q, k, v, part).float() for attend in (flash, sdpa))
 
     assert cosine_similarity(fast, plain).min() > 0.999
 

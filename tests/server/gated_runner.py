@@ -1,7 +1,7 @@
 """A Runner whose forward passes wait at a gate, so that a test decides what is running and what waits."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
@@ -28,6 +28,10 @@ class GatedRunner:
         assert self.gate.wait(DEADLINE)
         hidden = np.array([[float(ids[0])] * self.hidden_size for ids in token_ids], np.float32)
         return lambda: hidden
+
+    def steps(self, token_ids: TokenIds) -> Generator[None, None, Vectors]:
+        yield
+        return self.run([token_ids])()
 
     def run_float32(self, token_ids: Sequence[TokenIds]) -> Vectors:
         return self.run(token_ids)()

@@ -3,11 +3,14 @@
 Every Future is answered: with vectors, with the error of its own input (a batch that fails is run again by
 halves, so that one bad input fails alone), or with EngineClosedError.
 
+A long input goes through the model in steps (long_pass.py), with batches in between; at most one at a time.
+
 No input is computed twice while its vector is at hand: equal ones that wait or run share a Sequence, and what
 was computed lately comes from the result cache, or from the store on disk if there is one.
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence as Items
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from hexgrid.encoding import Vectors
+from hexgrid.engine.long_pass import SHARE, LongPass
 from hexgrid.engine.protocols import Runner
 from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.result_store import ResultStore
@@ -71,6 +75,7 @@ class NativeEngine:
         self._max_num_queued_tokens = max_num_queued_tokens
         self._tokens_per_second = 0.0
         self._closing = False
+        self._long: LongPass | None = None
         # Guards the scheduler, `_open`, `_results` and `_closing`; notified of news for the thread.
         self._news = threading.Condition()
         metrics.queue_sequences.set_function(lambda: len(scheduler))
@@ -181,7 +186,8 @@ class NativeEngine:
         batch: Batch = []
         try:
             while True:
-                batch = self._next_batch(wait=running is None)
+                batch = self._next_batch(wait=running is None and self._long is None)
+                seconds = perf_counter()
                 started = self._start(batch) if batch else None
                 if running is not None:
                     self._finish(running)
@@ -189,6 +195,8 @@ class NativeEngine:
                 if running is not None and not self._runner.runs_async:
                     self._finish(running)
                     running = None
+                if self._long is not None:
+                    self._advance(self._long, SHARE * (perf_counter() - seconds))
                 if running is None and self._closing:
                     return
         finally:  # also when something above has a bug: nobody may wait for a dead thread
@@ -196,15 +204,16 @@ class NativeEngine:
 
     def _next_batch(self, *, wait: bool) -> Batch:
         """What to run next; waits for something where `wait`, and gives nothing once closing."""
+        most_tokens = math.inf if self._long is None else self._scheduler.max_num_batched_tokens
         with self._news:
             while True:
-                batch = [] if self._closing else self._scheduler.next_batch()
+                batch = [] if self._closing else self._scheduler.next_batch(most_tokens)
                 if batch or self._closing or not wait:
                     return batch
                 self._news.wait()
 
     def _start(self, batch: Batch) -> _Running | None:
-        """Start the forward pass of what the store does not have."""
+        """Start the forward pass of what the store does not have; a long one takes its steps later."""
         if self._store is not None:
             batch = self._answer_from_store(self._store, batch)
             if not batch:
@@ -214,7 +223,32 @@ class NativeEngine:
         self._metrics.batch_tokens.observe(sum(s.num_tokens for s in batch))
         for sequence in batch:
             self._metrics.phase("queue", now - sequence.places[0].submission.submitted_at)
+        if self._is_long(batch):
+            (sequence,) = batch
+            self._long = LongPass(sequence, self._runner.steps(sequence.token_ids))
+            return None
         return _Running(batch, now, self._run(batch))
+
+    def _is_long(self, batch: Batch) -> bool:
+        """Whether this is one input in several parts, on a device that computes nothing meanwhile."""
+        num_tokens = batch[0].num_tokens
+        return num_tokens > self._scheduler.max_num_batched_tokens and not self._runner.runs_async
+
+    def _advance(self, long: LongPass, seconds: float) -> None:
+        """Take the long input forward for about `seconds`; at its end, answer it."""
+        hidden = None
+        try:
+            if not long.sequence.done:
+                hidden = long.advance(seconds)
+                if hidden is None:
+                    return
+        except Exception as error:  # noqa: BLE001 (whatever it does, its callers are answered)
+            self._note_failure([long.sequence], error)
+            self._fail(long.sequence, _blame(long.sequence, error))
+        self._long = None
+        if hidden is not None:
+            self._note_pass([long.sequence], long.seconds)
+            self._answer([long.sequence], hidden)
 
     def _answer_from_store(self, store: ResultStore, batch: Batch) -> Batch:
         """The rest of `batch`, whose vectors are not in the store."""
@@ -234,16 +268,11 @@ class NativeEngine:
         """Wait for the batch and answer its sequences."""
         try:
             hidden = running.collect()
-        except Exception as error:
-            self._metrics.failed_batches.inc()
-            _logger.warning(
-                "A forward pass of %d inputs failed", len(running.batch), exc_info=error
-            )
+        except Exception as error:  # noqa: BLE001 (the same)
+            self._note_failure(running.batch, error)
             self._run_by_halves(running.batch, error)
             return
-        seconds = perf_counter() - running.started_at
-        self._metrics.phase("forward", seconds)
-        self._note_rate(sum(s.num_tokens for s in running.batch) / seconds)
+        self._note_pass(running.batch, perf_counter() - running.started_at)
         self._answer(running.batch, hidden)
 
     def _run_by_halves(self, batch: Batch, error: Exception) -> None:
@@ -296,7 +325,13 @@ class NativeEngine:
         else:
             self._fail(sequence, _not_finite)
 
-    def _note_rate(self, rate: float) -> None:
+    def _note_failure(self, batch: Batch, error: Exception) -> None:
+        self._metrics.failed_batches.inc()
+        _logger.warning("A forward pass of %d inputs failed", len(batch), exc_info=error)
+
+    def _note_pass(self, batch: Batch, seconds: float) -> None:
+        self._metrics.phase("forward", seconds)
+        rate = sum(sequence.num_tokens for sequence in batch) / seconds
         old = self._tokens_per_second or rate
         self._tokens_per_second = old + _RATE_SMOOTHING * (rate - old)
 
@@ -308,6 +343,8 @@ class NativeEngine:
         rest += batch  # taken out, but perhaps not running yet; those answered already stay so
         if running is not None:
             rest += running.batch
+        if self._long is not None:
+            rest.append(self._long.sequence)
         for sequence in rest:
             sequence.fail(_stopped)
 

@@ -1,6 +1,6 @@
 """The two seams of hexgrid, and only two: what computes vectors, and what runs one batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from collections.abc import Sequence as Items
 from concurrent.futures import Future
 from typing import Protocol
@@ -46,6 +46,13 @@ class Runner(Protocol):
         """Start a forward pass; calling the result waits for hidden states float32 [B, hidden_size].
 
         Either call may raise anything; the runner must be able to run the next batch all the same.
+        """
+        ...
+
+    def steps(self, token_ids: TokenIds) -> Generator[None, None, Vectors]:
+        """One input in steps of at most a batch's work, which end with its hidden state [1, hidden_size].
+
+        Between two steps `run` may be called. Not for devices that run asynchronously.
         """
         ...
 

@@ -5,7 +5,7 @@ to the next only keys and values are kept, of beginnings that many texts share.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from collections.abc import Sequence as Items
 
 import numpy as np
@@ -47,6 +47,12 @@ class TorchRunner:
         if not self.runs_async:
             return hidden.cpu().numpy
         return _copy_back(hidden)
+
+    def steps(self, token_ids: TokenIds) -> Generator[None, None, Vectors]:
+        """See `protocols.Runner.steps`: a step is a part of the input's rows through one layer."""
+        hidden = yield from self._model.steps(pack([token_ids], self._model.device))
+        vectors: Vectors = hidden.cpu().numpy()
+        return vectors
 
     def run_float32(self, token_ids: Items[TokenIds]) -> Vectors:
         """See `protocols.Runner.run_float32`."""

@@ -13,6 +13,7 @@ The rules:
 
 import heapq
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import closing
@@ -67,14 +68,19 @@ class Scheduler:
         self._by_priority.clear()
         return dropped
 
-    def next_batch(self) -> Batch:
-        """Take the next batch out of the waiting; empty only when nobody waits."""
+    def next_batch(self, most_tokens: float = math.inf) -> Batch:
+        """Take the next batch out of the waiting, of sequences of at most `most_tokens` tokens each.
+
+        Empty only when none of those waits, or too many longer ones come before them.
+        """
         batch: Batch = []
         num_tokens = 0
         with closing(self._candidates()) as candidates:
             for sequence in candidates:
                 if sequence.done:
                     self.drop(sequence)
+                    continue
+                if sequence.num_tokens > most_tokens:
                     continue
                 if batch and num_tokens + sequence.num_tokens > self.max_num_batched_tokens:
                     continue

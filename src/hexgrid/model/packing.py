@@ -1,8 +1,7 @@
 """A batch as tensors: all sequences laid end to end, no padding anywhere.
 
-Shapes: T tokens to be computed, B sequences. Sequence i owns rows cu_seqlens[i] to cu_seqlens[i + 1]. Its
-keys and values may begin with a prefix that was computed before: they are C >= T rows in all, of which
-sequence i owns cu_seqlens_kv[i] to cu_seqlens_kv[i + 1], its prefix first.
+Shapes: T tokens to be computed, B sequences. Keys and values may begin with a prefix that was computed
+before: they are C >= T rows in all, each sequence's prefix before its own.
 """
 
 import itertools
@@ -28,10 +27,25 @@ class Prefixes:
     kept_rows: Tensor  # [S] int64, the rows that are kept
     kept_slots: Tensor  # [S] int64, and where
 
-    def exchange(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """Fill the prefixes' rows of k and v [C, K, D], and keep those of beginnings to come."""
+    def read(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Fill the prefixes' rows of k and v [C, K, D]."""
         self.cache.read(layer, self.read_slots, k, v, self.read_rows)
+
+    def keep(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Keep those rows of k and v [C, K, D] that texts to come may begin with."""
         self.cache.keep(layer, self.kept_slots, k, v, self.kept_rows)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that go through a layer together: those of whole sequences, or some of one that is long."""
+
+    rows: slice  # of T
+    kv_rows: slice  # of C: what they see, and nothing beyond
+    q_lengths: tuple[int, ...]  # rows of each sequence: the last ones of what it sees
+    kv_lengths: tuple[int, ...]  # what each sequence sees
+    cu_seqlens_q: Tensor  # int32, the sums of `q_lengths` up to each, from 0 on
+    cu_seqlens_kv: Tensor  # the same of `kv_lengths`
 
 
 @dataclass(frozen=True)
@@ -41,12 +55,50 @@ class Packed:
     token_ids: Tensor  # [T] int64
     positions: Tensor  # [T] int64, from 0 in each sequence, its prefix included
     last_rows: Tensor  # [B] int64, the row of each sequence's last token
-    cu_seqlens: Tensor  # [B + 1] int32
-    cu_seqlens_kv: Tensor  # [B + 1] int32
     # B numbers each, on the host: loops and launches need no device round trip.
     lengths: tuple[int, ...]
     kv_lengths: tuple[int, ...]
     prefixes: Prefixes | None = None
+
+    def parts(self, most_rows: int) -> list[Part]:
+        """All rows in order, at most `most_rows` at a time."""
+        parts: list[Part] = []
+        row = kv_row = first = 0
+        while first < len(self.lengths):
+            num_rows, end = self.lengths[first], first + 1
+            while end < len(self.lengths) and num_rows + self.lengths[end] <= most_rows:
+                num_rows += self.lengths[end]
+                end += 1
+            kv_lengths = self.kv_lengths[first:end]
+            if num_rows <= most_rows:
+                parts.append(self._part(row, kv_row, self.lengths[first:end], kv_lengths))
+            else:  # one sequence; each of its parts sees all before it
+                for start in range(0, num_rows, most_rows):
+                    stop = min(start + most_rows, num_rows)
+                    seen = kv_lengths[0] - num_rows + stop
+                    parts.append(self._part(row + start, kv_row, (stop - start,), (seen,)))
+            row += num_rows
+            kv_row += sum(kv_lengths)
+            first = end
+        return parts
+
+    def pooled(self) -> Part:
+        """The last row of each sequence, as `last_rows` selects them."""
+        return self._part(0, 0, (1,) * len(self.lengths), self.kv_lengths)
+
+    def _part(
+        self, row: int, kv_row: int, q_lengths: tuple[int, ...], kv_lengths: tuple[int, ...]
+    ) -> Part:
+        return Part(
+            slice(row, row + sum(q_lengths)),
+            slice(kv_row, kv_row + sum(kv_lengths)),
+            q_lengths,
+            kv_lengths,
+            *(
+                _to_device(np.cumsum((0, *lengths), dtype=np.int32), self.token_ids.device)
+                for lengths in (q_lengths, kv_lengths)
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -74,42 +126,34 @@ def pack(
     total = int(ends[-1])
     flat = np.fromiter(itertools.chain.from_iterable(token_ids), dtype=np.int64, count=total)
     positions = np.arange(total) + np.repeat(skipped + np.array(lengths) - ends, lengths)
-    cu_seqlens, cu_seqlens_kv = (
-        np.concatenate([[0], np.cumsum(each)]).astype(np.int32) for each in (lengths, kv_lengths)
-    )
+    kv_starts = np.cumsum((0, *kv_lengths[:-1]), dtype=np.int64)
     return Packed(
         token_ids=_to_device(flat, device),
         positions=_to_device(positions, device),
         last_rows=_to_device(ends - 1, device),
-        cu_seqlens=_to_device(cu_seqlens, device),
-        cu_seqlens_kv=_to_device(cu_seqlens_kv, device),
         lengths=lengths,
         kv_lengths=kv_lengths,
         prefixes=None
         if reuse is None
-        else _prefixes(
-            reuse, positions, np.repeat(cu_seqlens_kv[:-1], lengths), cu_seqlens_kv, device
-        ),
+        else _prefixes(reuse, positions + np.repeat(kv_starts, lengths), kv_starts, device),
     )
 
 
 def _prefixes(
     reuse: Reuse,
-    positions: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int32],
-    cu_seqlens_kv: npt.NDArray[np.int32],
+    own_rows: npt.NDArray[np.int64],
+    kv_starts: npt.NDArray[np.int64],
     device: torch.device,
 ) -> Prefixes:
-    """`positions` [T] of the tokens, and the `starts` [T] of their sequences' keys and values."""
+    """`own_rows` [T] of the tokens' keys and values, and the `kv_starts` [B] of the sequences'."""
     read = [
-        (cu_seqlens_kv[sequence] + token, slot)
+        (kv_starts[sequence] + token, slot)
         for sequence, slots in enumerate(reuse.read_slots)
         for token, slot in enumerate(slots)
     ]
-    kept = [(cu_seqlens_kv[sequence] + token, slot) for sequence, token, slot in reuse.kept]
+    kept = [(kv_starts[sequence] + token, slot) for sequence, token, slot in reuse.kept]
     read_rows, read_slots = np.array(read, np.int64).reshape(-1, 2).T
     kept_rows, kept_slots = np.array(kept, np.int64).reshape(-1, 2).T
-    own_rows = positions + starts
     arrays = (own_rows, read_rows, read_slots, kept_rows, kept_slots)
     return Prefixes(reuse.cache, *(_to_device(each, device) for each in arrays))
 

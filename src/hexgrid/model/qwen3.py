@@ -2,10 +2,11 @@
 
 Shapes: T tokens to be computed, B sequences, C rows of keys and values (more than T where sequences begin
 with prefixes at hand), H hidden_size, I intermediate_size, N query heads, K key/value heads, D head_dim.
-Everything that works row by row runs on at most `rows_per_chunk` rows at a time, so a long input's memory is
-its hidden states and one layer's q, k and v, whatever its length.
+At most `rows_per_chunk` rows go through a layer at a time, so a long input's memory is its hidden states and
+one layer's k and v, whatever its length.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass, fields
 
 import torch
@@ -24,7 +25,7 @@ from hexgrid.model.layers import (
     rotate,
     swiglu,
 )
-from hexgrid.model.packing import Packed
+from hexgrid.model.packing import Packed, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,26 @@ class _Pass:
     """What every layer of one forward pass shares."""
 
     packed: Packed
+    parts: list[Part]
     attend: Attend
     cos: Tensor  # [T, 1, D / 2]
     sin: Tensor
-    q: Tensor  # [T, N, D], written anew by each layer, as are k and v
-    k: Tensor  # [C, K, D], with those of the sequences' prefixes
+    k: Tensor  # [C, K, D], written anew by each layer, as is v
     v: Tensor
+
+    def attended(self, q: Tensor, part: Part) -> Tensor:
+        """What the query rows q [rows, N, D] of `part` read: [rows, N * D]."""
+        return self.attend(q, self.k[part.kv_rows], self.v[part.kv_rows], part)
+
+    def read_prefixes(self, layer: int) -> None:
+        """Before the first part: what was computed before."""
+        if self.packed.prefixes is not None:
+            self.packed.prefixes.read(layer, self.k, self.v)
+
+    def keep_prefixes(self, layer: int) -> None:
+        """After the last part: what others will begin with."""
+        if self.packed.prefixes is not None:
+            self.packed.prefixes.keep(layer, self.k, self.v)
 
 
 class Qwen3:
@@ -126,68 +141,83 @@ class Qwen3:
     def activation_bytes(self, num_tokens: int) -> int:
         """Memory that a pass over `num_tokens` needs beside the weights, about."""
         config = self.config
-        whole = config.hidden_size + 2 * config.q_size + 2 * config.kv_size  # hidden, q, out, k, v
-        chunked = max(config.q_size + 2 * config.kv_size, 3 * config.intermediate_size)
+        whole = config.hidden_size + 2 * config.kv_size  # hidden, k, v
+        chunked = max(2 * config.q_size + 2 * config.kv_size, 3 * config.intermediate_size)
         chunk = min(num_tokens, self._rows_per_chunk)
         return self.dtype.itemsize * (num_tokens * whole + chunk * chunked)
 
-    @torch.inference_mode()
     def forward(self, packed: Packed, dtype: torch.dtype | None = None) -> Tensor:
         """The final-norm hidden state of each last token, float32 [B, H], computed in `dtype`.
 
         Without `dtype`, in the weights' own.
         """
-        hidden = look_up(self._weights.embedding, packed.token_ids, dtype or self.dtype)  # [T, H]
+        return finished(self.steps(packed, dtype))
+
+    @torch.inference_mode()
+    def steps(
+        self, packed: Packed, dtype: torch.dtype | None = None
+    ) -> Generator[None, None, Tensor]:
+        """`forward`, which pauses after each part of each layer; between two steps, others may run."""
+        weights = self._weights
+        hidden = look_up(weights.embedding, packed.token_ids, dtype or self.dtype)  # [T, H]
         state = self._start(packed, hidden.dtype)
-        for index, layer in enumerate(self._weights.layers):
-            self._project_qkv(layer, hidden, state)
-            if packed.prefixes is not None:
-                packed.prefixes.exchange(index, state.k, state.v)
-            attended = state.attend(state.q, state.k, state.v, packed.lengths, packed)
-            self._finish_rows(layer, hidden, attended)
-        last = self._run_last_layer(self._weights.last_layer, hidden, state)  # [B, H]
-        return rms_norm(last, self._weights.final_norm, self.config.rms_norm_eps).float()
+        for index, layer in enumerate(weights.layers):
+            state.read_prefixes(index)
+            for part in state.parts:
+                self._run_layer(layer, hidden[part.rows], part, state)
+                yield
+            state.keep_prefixes(index)
+        state.read_prefixes(len(weights.layers))
+        for part in state.parts:
+            self._fill_kv(weights.last_layer, hidden[part.rows], part, state)
+            yield
+        state.keep_prefixes(len(weights.layers))
+        last = self._pool(weights.last_layer, hidden, state)  # [B, H]
+        return rms_norm(last, weights.final_norm, self.config.rms_norm_eps).float()
 
     def _start(self, packed: Packed, dtype: torch.dtype) -> _Pass:
         config = self.config
-
-        def buffer(rows: int, heads: int) -> Tensor:
-            return torch.empty(rows, heads, config.head_dim, dtype=dtype, device=self.device)
-
-        num_tokens, num_kv_rows = len(packed.token_ids), sum(packed.kv_lengths)
-
+        kv_shape = (sum(packed.kv_lengths), config.num_key_value_heads, config.head_dim)
         cos, sin = self._rotary.at(packed.positions)
         return _Pass(
             packed=packed,
+            parts=packed.parts(self._rows_per_chunk),
             attend=backend_for(self.device, dtype),
             cos=cos,
             sin=sin,
-            q=buffer(num_tokens, config.num_attention_heads),
-            k=buffer(num_kv_rows, config.num_key_value_heads),
-            v=buffer(num_kv_rows, config.num_key_value_heads),
+            k=torch.empty(kv_shape, dtype=dtype, device=self.device),
+            v=torch.empty(kv_shape, dtype=dtype, device=self.device),
         )
 
-    def _project_qkv(self, layer: LayerWeights, hidden: Tensor, state: _Pass) -> None:
-        """Fill q, k and v for all rows."""
-        config = self.config
-        for rows in self._chunks(len(hidden)):
-            normed = rms_norm(hidden[rows], layer.norms.input, config.rms_norm_eps)
-            q, kv = linear(normed, layer.qkv).tensor_split((config.q_size,), dim=-1)
-            state.q[rows] = self._heads(q, layer.norms.q, state.cos[rows], state.sin[rows])
-            self._keep_kv(layer.norms, kv, rows, state)
+    def _run_layer(self, layer: LayerWeights, hidden: Tensor, part: Part, state: _Pass) -> None:
+        """Take the rows of `part` through a layer: `hidden` [rows, H] is changed in place."""
+        normed = rms_norm(hidden, layer.norms.input, self.config.rms_norm_eps)
+        q, kv = linear(normed, layer.qkv).tensor_split((self.config.q_size,), dim=-1)
+        self._put_kv(layer.norms, kv, part, state)
+        q = self._heads(q, layer.norms.q, state.cos[part.rows], state.sin[part.rows])
+        self._finish_rows(layer, hidden, state.attended(q, part))
 
-    def _project_kv(self, layer: LastLayerWeights, hidden: Tensor, state: _Pass) -> None:
-        """Fill k and v for all rows, leaving q alone."""
-        for rows in self._chunks(len(hidden)):
-            normed = rms_norm(hidden[rows], layer.norms.input, self.config.rms_norm_eps)
-            self._keep_kv(layer.norms, linear(normed, layer.kv), rows, state)
+    def _fill_kv(self, layer: LastLayerWeights, hidden: Tensor, part: Part, state: _Pass) -> None:
+        """Only the keys and values of the rows of `part`."""
+        normed = rms_norm(hidden, layer.norms.input, self.config.rms_norm_eps)
+        self._put_kv(layer.norms, linear(normed, layer.kv), part, state)
 
-    def _keep_kv(self, norms: Norms, kv: Tensor, rows: slice, state: _Pass) -> None:
-        """Put the keys and values of some of the T rows where they belong among the C rows."""
+    def _pool(self, layer: LastLayerWeights, hidden: Tensor, state: _Pass) -> Tensor:
+        """The last layer of the pooled rows alone: [B, H]."""
+        last = state.packed.last_rows
+        pooled = hidden[last]
+        normed = rms_norm(pooled, layer.norms.input, self.config.rms_norm_eps)
+        q = linear(normed, layer.q)
+        q = self._heads(q, layer.norms.q, state.cos[last], state.sin[last])
+        self._finish_rows(layer, pooled, state.attended(q, state.packed.pooled()))
+        return pooled
+
+    def _put_kv(self, norms: Norms, kv: Tensor, part: Part, state: _Pass) -> None:
+        """Put the keys and values of the rows of `part` where they belong among the C rows."""
         k, v = kv.chunk(2, dim=-1)
         prefixes = state.packed.prefixes
-        own = rows if prefixes is None else prefixes.own_rows[rows]
-        state.k[own] = self._heads(k, norms.k, state.cos[rows], state.sin[rows])
+        own = part.rows if prefixes is None else prefixes.own_rows[part.rows]
+        state.k[own] = self._heads(k, norms.k, state.cos[part.rows], state.sin[part.rows])
         state.v[own] = v.unflatten(-1, (-1, self.config.head_dim))
 
     def _heads(self, x: Tensor, norm: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -198,28 +228,17 @@ class Qwen3:
     def _finish_rows(
         self, layer: LayerWeights | LastLayerWeights, hidden: Tensor, attended: Tensor
     ) -> None:
-        """Add the attention's output and then the MLP's to `hidden`, in place."""
-        for rows in self._chunks(len(hidden)):
-            chunk = hidden[rows]  # a view: what is added to it is written through
-            add_linear(chunk, attended[rows], layer.output)
-            normed = rms_norm(chunk, layer.norms.mlp, self.config.rms_norm_eps)
-            add_linear(chunk, swiglu(linear(normed, layer.gate_up)), layer.down)
+        """Add the attention's output and then the MLP's to `hidden` [rows, H], in place."""
+        add_linear(hidden, attended, layer.output)
+        normed = rms_norm(hidden, layer.norms.mlp, self.config.rms_norm_eps)
+        add_linear(hidden, swiglu(linear(normed, layer.gate_up)), layer.down)
 
-    def _run_last_layer(self, layer: LastLayerWeights, hidden: Tensor, state: _Pass) -> Tensor:
-        """Keys and values of all tokens, but everything else of the pooled rows alone: [B, H]."""
-        self._project_kv(layer, hidden, state)
-        packed, config = state.packed, self.config
-        if packed.prefixes is not None:
-            packed.prefixes.exchange(len(self._weights.layers), state.k, state.v)
-        last = packed.last_rows
-        pooled = hidden[last]
-        normed = rms_norm(pooled, layer.norms.input, config.rms_norm_eps)
-        q = linear(normed, layer.q)
-        q = self._heads(q, layer.norms.q, state.cos[last], state.sin[last])
-        ones = (1,) * len(packed.lengths)
-        self._finish_rows(layer, pooled, state.attend(q, state.k, state.v, ones, packed))
-        return pooled
 
-    def _chunks(self, num_rows: int) -> list[slice]:
-        step = self._rows_per_chunk
-        return [slice(start, start + step) for start in range(0, num_rows, step)]
+def finished(steps: Generator[None, None, Tensor]) -> Tensor:
+    """What `steps` give in the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Tensor = end.value
+            return result
