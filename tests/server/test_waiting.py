@@ -1,13 +1,25 @@
 """A client that goes away takes its work with it; those that stay are answered."""
 
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
+from hexgrid.server.waiting import started_in_thread
 from tests.server.gated_runner import GatedRunner
-from tests.server.running import connect, embed, metric, serving, variant, vectors, wait_for_metric
+from tests.server.running import (
+    DEADLINE,
+    connect,
+    embed,
+    metric,
+    serving,
+    variant,
+    vectors,
+    wait_for_metric,
+)
 
 
 def test_a_client_that_leaves_frees_what_has_not_run(
@@ -71,3 +83,44 @@ def test_a_client_that_leaves_is_not_logged_as_an_error(
         vectors(embed(client, [2]))
 
     assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+def test_work_that_a_thread_begins_when_nobody_waits_is_cancelled() -> None:
+    work: Future[int] = Future()
+    entered, go_on = threading.Event(), threading.Event()
+
+    def start(number: int) -> tuple[int, Future[int]]:
+        entered.set()
+        assert go_on.wait(DEADLINE)
+        return number, work
+
+    async def leave(threads: ThreadPoolExecutor) -> None:
+        waiting = asyncio.create_task(started_in_thread(threads, start, 7))
+        await asyncio.to_thread(entered.wait, DEADLINE)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.run(leave(threads))
+        assert not work.cancelled()
+        go_on.set()
+    assert work.cancelled()
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_an_error_of_the_thread_is_the_callers(*, leaves: bool) -> None:
+    def start() -> tuple[int, Future[int]]:
+        raise ZeroDivisionError
+
+    async def ask(threads: ThreadPoolExecutor) -> None:
+        waiting = asyncio.create_task(started_in_thread(threads, start))
+        if leaves:
+            waiting.cancel()
+        await waiting
+
+    with (
+        ThreadPoolExecutor(1) as threads,
+        pytest.raises(asyncio.CancelledError if leaves else ZeroDivisionError),
+    ):
+        asyncio.run(ask(threads))

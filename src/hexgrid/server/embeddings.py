@@ -2,19 +2,20 @@
 
     parse       EmbeddingRequest -> EmbeddingCall        what is asked, checked as far as no model is needed
     encode      Tokenizer.encode in a thread             text | ids -> ids, truncated as asked
-    submit      Engine.submit, awaited until the client goes away
+    submit      Engine.submit in the same thread, awaited until the client goes away
     finish      pooling.finish, then the wire encoding
 
 The order of the checks is vLLM's: schema, model, truncation limit, length, dimensions, vocabulary.
 """
 
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hexgrid.config import ServerConfig
+from hexgrid.encoding import Vectors
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import HexgridError, RequestError
 from hexgrid.model import pooling
@@ -23,7 +24,7 @@ from hexgrid.server.body import read_struct
 from hexgrid.server.embedding_call import EmbeddingCall, parse, truncation_of, with_prompt
 from hexgrid.server.errors import CLIENT_CLOSED_REQUEST
 from hexgrid.server.registry import Models
-from hexgrid.server.waiting import ClientGoneError, in_thread, result_unless_gone
+from hexgrid.server.waiting import ClientGoneError, result_unless_gone, started_in_thread
 from hexgrid.tokenizer import Encoded
 from hexgrid.wire import EmbeddingRequest
 
@@ -52,8 +53,7 @@ class EmbeddingsRoute:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     async def _embed(self, request: Request, call: EmbeddingCall, model: ServedModel) -> Response:
-        encoded = await in_thread(self._threads, self._encode, call, model)
-        future = model.engine.submit(encoded.token_ids, priority=call.request.priority or 0)
+        encoded, future = await started_in_thread(self._threads, self._start, call, model)
         hidden = await result_unless_gone(future, request.receive)
         with model.metrics.timed("encode"):
             vectors = pooling.finish(
@@ -67,6 +67,13 @@ class EmbeddingsRoute:
         if encoded.num_truncated:
             response.headers["x-hexgrid-truncated"] = str(encoded.num_truncated)
         return response
+
+    def _start(self, call: EmbeddingCall, model: ServedModel) -> tuple[Encoded, Future[Vectors]]:
+        """Everything up to the engine's promise; blocking."""
+        encoded = self._encode(call, model)
+        # Here and not on the event loop: it looks at every id.
+        future = model.engine.submit(encoded.token_ids, priority=call.request.priority or 0)
+        return encoded, future
 
     def _encode(self, call: EmbeddingCall, model: ServedModel) -> Encoded:
         """Everything between the parsed call and token ids that the engine takes; blocking."""

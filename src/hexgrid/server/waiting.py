@@ -8,6 +8,7 @@ from typing import TypeVar, TypeVarTuple
 from starlette.types import Receive
 
 Result = TypeVar("Result")
+Work = TypeVar("Work")
 Parameters = TypeVarTuple("Parameters")
 
 
@@ -20,6 +21,28 @@ async def in_thread(
 ) -> Result:
     """Call a blocking function in one of `threads`."""
     return await asyncio.get_running_loop().run_in_executor(threads, function, *parameters)
+
+
+async def started_in_thread(
+    threads: Executor,
+    start: "Callable[[*Parameters], tuple[Result, Future[Work]]]",
+    *parameters: *Parameters,
+) -> "tuple[Result, Future[Work]]":
+    """Call `start` in one of `threads`: what it gives, and the future of the work that it began.
+
+    If nobody waits for it any more, the work is cancelled as soon as it has begun.
+    """
+    job = threads.submit(start, *parameters)
+    try:
+        return await asyncio.wrap_future(job)
+    except asyncio.CancelledError:
+        job.add_done_callback(_cancel_work)
+        raise
+
+
+def _cancel_work(job: "Future[tuple[Result, Future[Work]]]") -> None:
+    if not job.cancelled() and job.exception() is None:
+        job.result()[1].cancel()
 
 
 async def result_unless_gone(future: "Future[Result]", receive: Receive) -> Result:
