@@ -242,6 +242,10 @@ class ServerConfig(_Checked):
     api_key_file: Path | None = _setting(
         None, "File with one key a line; empty lines and lines that begin with # are skipped."
     )
+    key_store: Path | None = _setting(
+        None,
+        "File of keys with names and limits, which `hexgrid keys` makes and edits while the server runs.",
+    )
     allow_anonymous: bool = _setting(
         default=False, text="Serve other addresses than loopback without any key."
     )
@@ -257,8 +261,12 @@ class ServerConfig(_Checked):
     log_level: LogLevel = _setting("info", "How much is logged. Input text never is.")
     engine: EngineConfig = field(default_factory=EngineConfig)
 
+    def has_keys(self) -> bool:
+        """Whether a key is needed."""
+        return self.key_store is not None or bool(self.keys())
+
     def keys(self) -> tuple[Secret, ...]:
-        """All keys, from the settings and from the file.
+        """All keys, from the settings and from the file of keys; those of the store are not among them.
 
         Raises:
             ConfigError: the file cannot be read, holds no key, or a key is empty.

@@ -8,12 +8,15 @@ HexgridError                     500 InternalServerError
 +-- RequestError                 400 BadRequestError
 |   +-- SchemaError              400 Bad Request (the body is not JSON, or a field has a wrong type)
 |   +-- UnauthorizedError        401
+|   +-- ForbiddenError           403
 |   +-- ModelNotFoundError       404
 |   +-- BodyTooLargeError        413
-|   +-- OverloadedError          429, with Retry-After
+|   +-- RateLimitedError         429, with Retry-After: what a key may use is used up
+|       +-- OverloadedError      the same for the server's queue
 +-- EngineError                  500
 |   +-- NonFiniteError           500: the forward pass gave NaN or infinity, in float32 too
 +-- EngineClosedError            503
++-- KeyStoreError                503: the file of keys cannot be used; a command that needs it fails
 +-- DeadlineError                504
 
 The body's shape is `{"error": {"message", "type", "param", "code"}}`, `code` being the HTTP status
@@ -81,6 +84,13 @@ class UnauthorizedError(RequestError):
         return {"www-authenticate": "Bearer"}
 
 
+class ForbiddenError(RequestError):
+    """The key is valid, but not for this."""
+
+    status = 403
+    type = "PermissionDeniedError"
+
+
 class ModelNotFoundError(RequestError):
     """`model` is not served here."""
 
@@ -95,8 +105,8 @@ class BodyTooLargeError(RequestError):
     type = "RequestEntityTooLargeError"
 
 
-class OverloadedError(RequestError):
-    """The queue is full; `retry_after` is in seconds."""
+class RateLimitedError(RequestError):
+    """The key's limit is used up; `retry_after` is in seconds."""
 
     status = 429
     type = "RateLimitError"
@@ -110,6 +120,10 @@ class OverloadedError(RequestError):
         return {"retry-after": str(self.retry_after)}
 
 
+class OverloadedError(RateLimitedError):
+    """The queue is full."""
+
+
 class EngineError(HexgridError):
     """A forward pass failed for this input alone."""
 
@@ -120,6 +134,13 @@ class NonFiniteError(EngineError):
 
 class EngineClosedError(HexgridError):
     """The engine stopped before it reached this request."""
+
+    status = 503
+    type = "ServiceUnavailableError"
+
+
+class KeyStoreError(HexgridError):
+    """The file of keys is missing, locked, not writable, or none of ours."""
 
     status = 503
     type = "ServiceUnavailableError"

@@ -16,6 +16,7 @@ _VERBS = {
     "compare": "Tell what a lower precision costs on texts of your own.",
     "eval": "Score a model or a server on data of your own.",
     "bench": "Measure a model or a server under load.",
+    "keys": "Make, list, replace and revoke API keys.",
     "checkpoint": "Make, inspect or export checkpoints.",
     "verify": "Compare a real checkpoint with published vectors.",
 }

@@ -39,9 +39,12 @@ def _load_and_serve(config: ServerConfig, listener: socket.socket) -> None:
     from hexgrid.cli.models import model_specs, open_spec, say
     from hexgrid.metrics import Metrics
     from hexgrid.server.app import create_app
+    from hexgrid.server.key_store import KeyStore
     from hexgrid.server.registry import Models, refuse_shared_names
     from hexgrid.server.serving import serve, url_of
 
+    if config.key_store is not None:
+        KeyStore(config.key_store).read()  # read again, and followed, by the application
     specs = model_specs(config)
     refuse_shared_names(spec.names for spec in specs)
     metrics = Metrics()
@@ -50,7 +53,13 @@ def _load_and_serve(config: ServerConfig, listener: socket.socket) -> None:
     for model in models:
         say(f"Serving {' = '.join(model.names)}: {model.description}")
     listener.listen()  # a client may come as soon as it is told where
-    say(_how_to_ask(url_of(listener), specs[0].names[0], needs_key=bool(config.keys())))
+    say(
+        _how_to_ask(
+            url_of(listener),
+            specs[0].names[0],
+            needs_key=config.has_keys(),
+        )
+    )
     serve(app, config, listener)
 
 

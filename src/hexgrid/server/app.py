@@ -16,7 +16,9 @@ from hexgrid.metrics import Metrics
 from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
 from hexgrid.server.embeddings import EmbeddingsRoute
 from hexgrid.server.errors import on_bug, on_client_gone, on_hexgrid_error, on_http_exception
+from hexgrid.server.followed_store import FollowedStore
 from hexgrid.server.limits import DeadlineMiddleware, MetricsMiddleware
+from hexgrid.server.rate_limits import RateLimitMiddleware, RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.status import StatusRoutes
 from hexgrid.server.tokenization import TokenizationRoutes
@@ -26,9 +28,15 @@ _TOKENIZER_THREADS = 2
 
 
 def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starlette:
-    """The application over loaded models; it closes their engines when the server shuts down."""
+    """The application over loaded models; it closes their engines when the server shuts down.
+
+    Raises:
+        KeyStoreError: there is a store of keys, which cannot be read.
+    """
     threads = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="hexgrid-tokenize")
-    embeddings = EmbeddingsRoute(models, config, threads)
+    store = None if config.key_store is None else FollowedStore(config.key_store)
+    limits = RateLimits()
+    embeddings = EmbeddingsRoute(models, config, limits, threads)
     tokenization = TokenizationRoutes(models, config, threads)
     status = StatusRoutes(models, metrics)
     routes = [
@@ -50,6 +58,8 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
         yield
         models.close()
         threads.shutdown()
+        if store is not None:
+            store.close()
 
     open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
     return Starlette(
@@ -59,7 +69,8 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
             Middleware(
                 MetricsMiddleware, metrics=metrics, known_paths={route.path for route in routes}
             ),
-            Middleware(AuthMiddleware, keys=Keys(config.keys()), open_paths=open_paths),
+            Middleware(AuthMiddleware, keys=Keys(config.keys(), store), open_paths=open_paths),
+            Middleware(RateLimitMiddleware, limits=limits),
             Middleware(DeadlineMiddleware, seconds=config.request_timeout),
         ],
         exception_handlers={

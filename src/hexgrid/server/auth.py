@@ -2,35 +2,83 @@
 
 import hashlib
 import hmac
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hexgrid.config import Secret
-from hexgrid.errors import UnauthorizedError
+from hexgrid.errors import HexgridError, UnauthorizedError
 from hexgrid.server.errors import error_response
+from hexgrid.server.followed_store import FollowedStore
+from hexgrid.server.key_store import Limits
 
 # What an orchestrator's probe must reach without a secret.
 LIVENESS_PATHS = frozenset({"/health", "/live", "/ready"})
+_IN_SCOPE = "hexgrid.client"
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who asks: the name of a stored key and its limits; the operator's own keys and nobody have none."""
+
+    name: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+ANYONE = Client()
+
+
+def client_of(connection: HTTPConnection) -> Client:
+    """Who sent this request."""
+    client: Client = connection.scope.get(_IN_SCOPE, ANYONE)
+    return client
 
 
 class Keys:
-    """The valid keys, as digests: comparison takes the same time whatever is wrong about a key."""
+    """The valid keys: those of the settings, as digests, and those of the store.
 
-    def __init__(self, keys: Sequence[Secret]) -> None:
+    Comparison takes the same time whatever is wrong about a key.
+    """
+
+    def __init__(self, keys: Sequence[Secret], store: FollowedStore | None = None) -> None:
         self._digests = [_digest(key.value.encode()) for key in keys]
+        self._store = store
 
     def __bool__(self) -> bool:
-        return bool(self._digests)
+        return bool(self._digests) or self._store is not None
 
-    def allow(self, authorization: str | None) -> bool:
-        """Whether a header `Bearer KEY` (the scheme in any case, one space, the key exact) is valid."""
+    def client(self, authorization: str | None) -> Client:
+        """Who sent the header `Bearer KEY` (the scheme in any case, one space, the key exact).
+
+        Raises:
+            UnauthorizedError: nobody who may ask.
+            KeyStoreError: it could be a key of the store, which cannot be read.
+        """
         scheme, _, key = (authorization or "").partition(" ")
         digest = _digest(key.encode("latin-1"))
         # Every key is compared, also after a match.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return scheme.lower() == "bearer" and any(matches)
+        if scheme.lower() == "bearer":
+            if any(matches):
+                return ANYONE
+            if self._store is not None:
+                return self._stored(key, self._store)
+        raise UnauthorizedError("Send a valid API key in the header 'Authorization: Bearer KEY'")
+
+    def _stored(self, key: str, store: FollowedStore) -> Client:
+        found = store.find(key)
+        if found is None or not found.fits(key):
+            raise UnauthorizedError(
+                "Send a valid API key in the header 'Authorization: Bearer KEY'"
+            )
+        state = found.state(time.time())
+        if state != "valid":  # told only to who knows the key
+            raise UnauthorizedError(f"This API key is {state}; ask for another one")
+        return Client(found.name, found.limits)
 
 
 class AuthMiddleware:
@@ -42,16 +90,14 @@ class AuthMiddleware:
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            scope["type"] != "http"
-            or not self._keys
-            or scope["path"] in self._open_paths
-            or self._keys.allow(Headers(scope=scope).get("authorization"))
-        ):
-            await self._app(scope, receive, send)
-            return
-        error = UnauthorizedError("Send a valid API key in the header 'Authorization: Bearer KEY'")
-        await error_response(error)(scope, receive, send)
+        if scope["type"] == "http" and self._keys and scope["path"] not in self._open_paths:
+            try:
+                client = self._keys.client(Headers(scope=scope).get("authorization"))
+            except HexgridError as error:
+                await error_response(error)(scope, receive, send)
+                return
+            scope = {**scope, _IN_SCOPE: client}
+        await self._app(scope, receive, send)
 
 
 def _digest(key: bytes) -> bytes:

@@ -20,9 +20,11 @@ from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import HexgridError, RequestError
 from hexgrid.model import pooling
 from hexgrid.server.answer import Answer, render
+from hexgrid.server.auth import Client, client_of
 from hexgrid.server.body import read_struct
 from hexgrid.server.embedding_call import EmbeddingCall, parse, truncation_of, with_prompt
 from hexgrid.server.errors import CLIENT_CLOSED_REQUEST
+from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.waiting import ClientGoneError, result_unless_gone, started_in_thread
 from hexgrid.tokenizer import Encoded
@@ -32,9 +34,12 @@ from hexgrid.wire import EmbeddingRequest
 class EmbeddingsRoute:
     """The endpoint and what it shares between requests."""
 
-    def __init__(self, models: Models, config: ServerConfig, threads: Executor) -> None:
+    def __init__(
+        self, models: Models, config: ServerConfig, limits: RateLimits, threads: Executor
+    ) -> None:
         self._models = models
         self._config = config
+        self._limits = limits
         self._threads = threads
         self._decoder = msgspec.json.Decoder(EmbeddingRequest)
 
@@ -42,9 +47,10 @@ class EmbeddingsRoute:
         """The endpoint."""
         body = await read_struct(request, self._decoder, self._config.max_body_bytes)
         call = parse(body, request.headers.get("x-request-id"))
-        model = self._models.find(body.model)
+        client = client_of(request)
+        model = self._models.find(body.model, client)
         try:
-            return await self._embed(request, call, model)
+            return await self._embed(request, call, model, client)
         except HexgridError as error:
             model.metrics.rejected(error.type)
             raise
@@ -52,8 +58,10 @@ class EmbeddingsRoute:
             model.metrics.rejected("ClientGone")
             return Response(status_code=CLIENT_CLOSED_REQUEST)
 
-    async def _embed(self, request: Request, call: EmbeddingCall, model: ServedModel) -> Response:
-        encoded, future = await started_in_thread(self._threads, self._start, call, model)
+    async def _embed(
+        self, request: Request, call: EmbeddingCall, model: ServedModel, client: Client
+    ) -> Response:
+        encoded, future = await started_in_thread(self._threads, self._start, call, model, client)
         hidden = await result_unless_gone(future, request.receive)
         with model.metrics.timed("encode"):
             vectors = pooling.finish(
@@ -68,11 +76,18 @@ class EmbeddingsRoute:
             response.headers["x-hexgrid-truncated"] = str(encoded.num_truncated)
         return response
 
-    def _start(self, call: EmbeddingCall, model: ServedModel) -> tuple[Encoded, Future[Vectors]]:
+    def _start(
+        self, call: EmbeddingCall, model: ServedModel, client: Client
+    ) -> tuple[Encoded, Future[Vectors]]:
         """Everything up to the engine's promise; blocking."""
         encoded = self._encode(call, model)
-        # Here and not on the event loop: it looks at every id.
-        future = model.engine.submit(encoded.token_ids, priority=call.request.priority or 0)
+        self._limits.take_tokens(client, encoded.num_tokens)
+        try:
+            # Here and not on the event loop: it looks at every id.
+            future = model.engine.submit(encoded.token_ids, priority=call.request.priority or 0)
+        except HexgridError:
+            self._limits.give_back(client, encoded.num_tokens)
+            raise
         return encoded, future
 
     def _encode(self, call: EmbeddingCall, model: ServedModel) -> Encoded:

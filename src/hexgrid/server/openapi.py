@@ -54,11 +54,12 @@ OPERATIONS = (
 _ERRORS = {
     "400": "A field is wrong; the message names it, the limit and what was found",
     "401": "No valid API key",
+    "403": "The API key is not for this model",
     "404": "No such model or path",
     "413": "The body is too large",
-    "429": "Too much waits; see Retry-After",
+    "429": "The key's limit is used up, or too much waits; see Retry-After",
     "500": "The model failed for this input",
-    "503": "The server is stopping",
+    "503": "The server is stopping, or cannot read its keys",
     "504": "Not answered in time",
 }
 _REFERENCE = "#/components/schemas/{name}"
@@ -122,10 +123,10 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Any]]:
         }
     yield "200", ok
     for status, text in _ERRORS.items():
-        body_only = status in ("400", "404", "413", "429", "500", "504")
+        body_only = status in ("400", "403", "404", "413", "500", "504")
         if body_only and operation.request is None:
             continue
-        if status == "401" and operation.public:
+        if status in ("401", "429") and operation.public:
             continue
         yield status, {"description": text, "content": _content(wire.ErrorResponse)}
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from hexgrid.engine.served_model import ServedModel
-from hexgrid.errors import ConfigError, ModelNotFoundError
+from hexgrid.errors import ConfigError, ForbiddenError, ModelNotFoundError
+from hexgrid.server.auth import ANYONE, Client
 
 
 def refuse_shared_names(names: Iterable[Sequence[str]]) -> None:
@@ -30,19 +31,28 @@ class Models:
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models)
 
-    def find(self, name: str | None) -> ServedModel:
+    def find(self, name: str | None, client: Client = ANYONE) -> ServedModel:
         """The model of that name; the first one for None and "".
 
         Raises:
             ModelNotFoundError: no such name here.
+            ForbiddenError: `client` may not use it.
         """
-        if not name:
-            return self._models[0]
-        if name not in self._by_name:
+        if name and name not in self._by_name:
+            names = [each for model in self.allowed(client) for each in model.names]
             raise ModelNotFoundError(
-                f"The model `{name[:200]}` does not exist. Served here: {', '.join(self._by_name)}."
+                f"The model `{name[:200]}` does not exist. Served here: {', '.join(names)}."
             )
-        return self._by_name[name]
+        model = self._by_name[name] if name else self._models[0]
+        if not _may_use(client, model):
+            raise ForbiddenError(
+                f"This API key may not use the model `{model.name}`", param="model"
+            )
+        return model
+
+    def allowed(self, client: Client) -> Iterator[ServedModel]:
+        """Those that `client` may use."""
+        return (model for model in self._models if _may_use(client, model))
 
     def check_health(self) -> None:
         """Return when every engine can answer, else raise what the first one raises."""
@@ -53,3 +63,7 @@ class Models:
         """Stop every engine; whoever waits is answered."""
         for model in self._models:
             model.engine.close()
+
+
+def _may_use(client: Client, model: ServedModel) -> bool:
+    return client.limits.models is None or not client.limits.models.isdisjoint(model.names)

@@ -19,11 +19,11 @@ def refuse_open_door(config: ServerConfig) -> None:
     Raises:
         ConfigError: the server would be open to the network.
     """
-    if config.keys() or config.allow_anonymous or _is_loopback(config.host):
+    if config.has_keys() or config.allow_anonymous or _is_loopback(config.host):
         return
     raise ConfigError(
         f"--host {config.host} is reachable from other machines and no API key is set. Set "
-        "HEXGRID_API_KEY or --api-key-file, or say --allow-anonymous to serve anybody",
+        "HEXGRID_API_KEY, --api-key-file or --key-store, or say --allow-anonymous to serve anybody",
         param="host",
     )
 

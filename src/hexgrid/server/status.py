@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from hexgrid import __version__
 from hexgrid.metrics import Metrics
+from hexgrid.server.auth import client_of
 from hexgrid.server.openapi import openapi_document
 from hexgrid.server.registry import Models
 from hexgrid.server.tokenization import json_response
@@ -34,8 +35,8 @@ class StatusRoutes:
     async def version(self, _: Request) -> Response:
         return json_response(Version(version=__version__))
 
-    async def models(self, _: Request) -> Response:
-        """One entry a served name, aliases too."""
+    async def models(self, request: Request) -> Response:
+        """One entry a served name that the client may use, aliases too."""
         created = int(time.time())
         cards = [
             ModelCard(
@@ -48,7 +49,7 @@ class StatusRoutes:
                     ModelPermission(id=f"modelperm-{uuid.uuid4().hex[16:]}", created=created)
                 ],
             )
-            for model in self._models
+            for model in self._models.allowed(client_of(request))
             for name in model.names
         ]
         return json_response(ModelList(data=cards))

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from hexgrid.config import ServerConfig
 from hexgrid.errors import RequestError
+from hexgrid.server.auth import client_of
 from hexgrid.server.body import read_struct
 from hexgrid.server.registry import Models
 from hexgrid.server.waiting import in_thread
@@ -35,7 +36,7 @@ class TokenizationRoutes:
     async def tokenize(self, request: Request) -> Response:
         """The ids of one text of any length."""
         body = await read_struct(request, self._tokenize, self._config.max_body_bytes)
-        model = self._models.find(body.model)
+        model = self._models.find(body.model, client_of(request))
         ids, pieces = await in_thread(
             self._threads,
             lambda: model.tokenizer.tokenize(
@@ -54,7 +55,7 @@ class TokenizationRoutes:
     async def detokenize(self, request: Request) -> Response:
         """The text of some ids."""
         body = await read_struct(request, self._detokenize, self._config.max_body_bytes)
-        model = self._models.find(body.model)
+        model = self._models.find(body.model, client_of(request))
         for index, token_id in enumerate(body.tokens):
             if not 0 <= token_id <= _LARGEST_ID:
                 raise RequestError(
