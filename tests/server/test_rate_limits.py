@@ -1,6 +1,7 @@
 """Token buckets and what is told of them, on a clock of the test's own."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hexgrid.metrics import Metrics
 from hexgrid.server.auth import Client
 from hexgrid.server.key_store import KeyStore, Limits
 from hexgrid.server.rate_limits import RateLimits
+from tests.server.gated_runner import GatedRunner
 from tests.server.running import embed, new_client, serving, variant
 
 
@@ -224,3 +226,26 @@ def test_keys_of_the_settings_work_beside_the_store(
             assert client.get("/v1/models", headers=headers).status_code == status
         assert client.get("/v1/models").status_code == 401
         assert client.get("/ready").status_code == 200
+
+
+def test_tokens_that_the_server_could_not_take_are_not_counted(
+    tiny_model: ServedModel, store: KeyStore, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    store.create("unused", Limits())
+    model = variant(
+        tiny_model, metrics, "m", runner=runner, max_num_seqs=1, max_num_queued_tokens=10
+    )
+    with serving([model], metrics, key_store=store.file) as server:
+        with key_of(store, server, tpm=100) as client:
+            first = callers.submit(embed, client, [[1], [2] * 5])
+            runner.wait_until_started(1)
+
+            refused = embed(client, [3] * 50)
+
+            assert refused.status_code == 429
+            assert "tokens wait already" in refused.json()["error"]["message"]
+            left = int(refused.headers["x-ratelimit-remaining-tokens"])
+            assert 94 <= left <= 100  # what the first one took fills again as time goes by
+            runner.gate.set()
+            assert first.result().status_code == 200
