@@ -246,6 +246,12 @@ class ServerConfig(_Checked):
         None,
         "File of keys with names and limits, which `hexgrid keys` makes and edits while the server runs.",
     )
+    usage_dir: Path | None = _setting(
+        None,
+        "Directory where requests and tokens are counted by key, model and hour; `hexgrid usage` shows them. "
+        "Servers may share it.",
+        shown_default="nothing is counted",
+    )
     allow_anonymous: bool = _setting(
         default=False, text="Serve other addresses than loopback without any key."
     )

@@ -16,6 +16,7 @@ HexgridError                     500 InternalServerError
 +-- EngineError                  500
 |   +-- NonFiniteError           500: the forward pass gave NaN or infinity, in float32 too
 +-- EngineClosedError            503
++-- UsageError                   the record of what was used cannot be written or read: a command stops
 +-- KeyStoreError                503: the file of keys cannot be used; a command that needs it fails
 +-- DeadlineError                504
 
@@ -137,6 +138,10 @@ class EngineClosedError(HexgridError):
 
     status = 503
     type = "ServiceUnavailableError"
+
+
+class UsageError(HexgridError):
+    """The record of what was used is missing, or cannot be written or read."""
 
 
 class KeyStoreError(HexgridError):

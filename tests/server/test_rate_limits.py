@@ -236,16 +236,18 @@ def test_tokens_that_the_server_could_not_take_are_not_counted(
     model = variant(
         tiny_model, metrics, "m", runner=runner, max_num_seqs=1, max_num_queued_tokens=10
     )
-    with serving([model], metrics, key_store=store.file) as server:
-        with key_of(store, server, tpm=100) as client:
-            first = callers.submit(embed, client, [[1], [2] * 5])
-            runner.wait_until_started(1)
+    with (
+        serving([model], metrics, key_store=store.file) as server,
+        key_of(store, server, tpm=100) as client,
+    ):
+        first = callers.submit(embed, client, [[1], [2] * 5])
+        runner.wait_until_started(1)
 
-            refused = embed(client, [3] * 50)
+        refused = embed(client, [3] * 50)
 
-            assert refused.status_code == 429
-            assert "tokens wait already" in refused.json()["error"]["message"]
-            left = int(refused.headers["x-ratelimit-remaining-tokens"])
-            assert 94 <= left <= 100  # what the first one took fills again as time goes by
-            runner.gate.set()
-            assert first.result().status_code == 200
+        assert refused.status_code == 429
+        assert "tokens wait already" in refused.json()["error"]["message"]
+        left = int(refused.headers["x-ratelimit-remaining-tokens"])
+        assert 94 <= left <= 100  # what the first one took fills again as time goes by
+        runner.gate.set()
+        assert first.result().status_code == 200

@@ -17,6 +17,7 @@ _VERBS = {
     "eval": "Score a model or a server on data of your own.",
     "bench": "Measure a model or a server under load.",
     "keys": "Make, list, replace and revoke API keys.",
+    "usage": "Show what was used, by key, model and time.",
     "checkpoint": "Make, inspect or export checkpoints.",
     "verify": "Compare a real checkpoint with published vectors.",
 }

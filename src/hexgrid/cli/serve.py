@@ -42,9 +42,13 @@ def _load_and_serve(config: ServerConfig, listener: socket.socket) -> None:
     from hexgrid.server.key_store import KeyStore
     from hexgrid.server.registry import Models, refuse_shared_names
     from hexgrid.server.serving import serve, url_of
+    from hexgrid.server.usage import UsageMeter
 
+    # Opened again by the application: what is wrong with them should be told before a model is loaded.
     if config.key_store is not None:
-        KeyStore(config.key_store).read()  # read again, and followed, by the application
+        KeyStore(config.key_store).read()
+    if config.usage_dir is not None:
+        UsageMeter(config.usage_dir).close()
     specs = model_specs(config)
     refuse_shared_names(spec.names for spec in specs)
     metrics = Metrics()

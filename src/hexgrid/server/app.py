@@ -22,6 +22,7 @@ from hexgrid.server.rate_limits import RateLimitMiddleware, RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.status import StatusRoutes
 from hexgrid.server.tokenization import TokenizationRoutes
+from hexgrid.server.usage import UsageMeter
 
 # Tokenising runs in Rust without the interpreter lock and is itself parallel over a batch's texts.
 _TOKENIZER_THREADS = 2
@@ -32,11 +33,13 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
 
     Raises:
         KeyStoreError: there is a store of keys, which cannot be read.
+        UsageError: usage is to be counted where that is not possible.
     """
     threads = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="hexgrid-tokenize")
     store = None if config.key_store is None else FollowedStore(config.key_store)
+    usage = None if config.usage_dir is None else UsageMeter(config.usage_dir)
     limits = RateLimits()
-    embeddings = EmbeddingsRoute(models, config, limits, threads)
+    embeddings = EmbeddingsRoute(models, config, limits, usage, threads)
     tokenization = TokenizationRoutes(models, config, threads)
     status = StatusRoutes(models, metrics)
     routes = [
@@ -60,6 +63,8 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
         threads.shutdown()
         if store is not None:
             store.close()
+        if usage is not None:
+            usage.close()
 
     open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
     return Starlette(

@@ -26,6 +26,7 @@ from hexgrid.server.embedding_call import EmbeddingCall, parse, truncation_of, w
 from hexgrid.server.errors import CLIENT_CLOSED_REQUEST
 from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
+from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import ClientGoneError, result_unless_gone, started_in_thread
 from hexgrid.tokenizer import Encoded
 from hexgrid.wire import EmbeddingRequest
@@ -35,11 +36,17 @@ class EmbeddingsRoute:
     """The endpoint and what it shares between requests."""
 
     def __init__(
-        self, models: Models, config: ServerConfig, limits: RateLimits, threads: Executor
+        self,
+        models: Models,
+        config: ServerConfig,
+        limits: RateLimits,
+        usage: UsageMeter | None,
+        threads: Executor,
     ) -> None:
         self._models = models
         self._config = config
         self._limits = limits
+        self._usage = usage
         self._threads = threads
         self._decoder = msgspec.json.Decoder(EmbeddingRequest)
 
@@ -71,7 +78,7 @@ class EmbeddingsRoute:
             )
             answer = Answer(call.id, call.created, model.name, vectors, encoded.num_tokens)
             response = render(answer, call.request)
-        _count(model, encoded)
+        self._count(model, encoded, client)
         if encoded.num_truncated:
             response.headers["x-hexgrid-truncated"] = str(encoded.num_truncated)
         return response
@@ -112,10 +119,14 @@ class EmbeddingsRoute:
         model.tokenizer.check_ids(encoded.token_ids)
         return encoded
 
-
-def _count(model: ServedModel, encoded: Encoded) -> None:
-    model.metrics.inputs.inc(len(encoded.token_ids))
-    model.metrics.prompt_tokens.inc(encoded.num_tokens)
-    model.metrics.truncated.inc(encoded.num_truncated)
-    for ids in encoded.token_ids:
-        model.metrics.input_tokens.observe(len(ids))
+    def _count(self, model: ServedModel, encoded: Encoded, client: Client) -> None:
+        num_inputs = len(encoded.token_ids)
+        model.metrics.inputs.inc(num_inputs)
+        model.metrics.prompt_tokens.inc(encoded.num_tokens)
+        model.metrics.truncated.inc(encoded.num_truncated)
+        for ids in encoded.token_ids:
+            model.metrics.input_tokens.observe(len(ids))
+        if self._usage is not None:
+            self._usage.record(
+                client.name, model.name, inputs=num_inputs, tokens=encoded.num_tokens
+            )
