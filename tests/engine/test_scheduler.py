@@ -204,6 +204,21 @@ def test_the_dropped_leave_no_traces() -> None:
     scheduler.check_integrity()
 
 
+def test_overdue_sequences_that_nobody_waits_for_do_not_hide_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduler_module, "MAX_PASSED_OVER", 1)
+    *gone, kept = (waiting(1) for _ in range(4))
+    first, urgent = waiting(1, priority=-1), waiting(1, priority=-1)
+    scheduler = filled([*gone, kept, first], max_num_seqs=1, max_batches_waited=1)
+    assert scheduler.next_batch() == [first]
+    scheduler.add(urgent)
+    for sequence in gone:
+        sequence.places[0].submission.future.cancel()
+
+    assert scheduler.next_batch() == [kept]
+
+
 class Use(RuleBasedStateMachine):
     """Random use of one scheduler, beside what is known of everyone who waits."""
 

@@ -99,9 +99,7 @@ class Scheduler:
 
     def _candidates(self) -> Generator[Sequence]:
         """Everyone worth a look, best first; who is taken must be dropped before the next is drawn."""
-        overdue = itertools.takewhile(self._is_overdue, self._waiting)
-        # A list: the caller drops from `_waiting` while it draws.
-        yield from list(itertools.islice(overdue, self.max_num_seqs + MAX_PASSED_OVER))
+        yield from self._overdue(self.max_num_seqs + MAX_PASSED_OVER)
         passed_over: list[tuple[int, int, Sequence]] = []
         try:
             while self._by_priority and len(passed_over) < MAX_PASSED_OVER:
@@ -114,6 +112,18 @@ class Scheduler:
         finally:  # the caller stops drawing when its batch is full
             for entry in passed_over:
                 heapq.heappush(self._by_priority, entry)
+
+    def _overdue(self, most: int) -> list[Sequence]:
+        """The oldest overdue ones; those that nobody waits for any more are dropped, and do not count."""
+        overdue: list[Sequence] = []
+        gone: list[Sequence] = []
+        for sequence in itertools.takewhile(self._is_overdue, self._waiting):
+            (gone if sequence.done else overdue).append(sequence)
+            if len(overdue) == most:
+                break
+        for sequence in gone:
+            self.drop(sequence)
+        return overdue
 
     def _forget_stale_entries(self) -> None:
         """Rebuild the heap without those who left as overdue or were dropped below its top."""
