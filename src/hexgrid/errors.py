@@ -12,7 +12,7 @@ HexgridError                     500 InternalServerError
 |   +-- ModelNotFoundError       404
 |   +-- BodyTooLargeError        413
 |   +-- RateLimitedError         429, with Retry-After: what a key may use is used up
-|       +-- OverloadedError      the same for the server's queue
+|       +-- OverloadedError      429, the same for the server's queue
 +-- EngineError                  500
 |   +-- NonFiniteError           500: the forward pass gave NaN or infinity, in float32 too
 +-- EngineClosedError            503

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 import msgspec
+import numpy as np
 import pytest
 
 from hexgrid.wire import EmbeddingRequest
@@ -141,7 +142,8 @@ def test_a_prompt_field_equals_sending_the_prefixed_text(
     asked, prefixed = embed(client, texts, **fields), embed(client, [prompt + t for t in texts])
 
     assert num_tokens(asked) == num_tokens(prefixed)
-    assert vectors(asked).tolist() == vectors(prefixed).tolist()
+    # The second time, the prompt comes from the prefix cache, which may change the last bits.
+    np.testing.assert_allclose(vectors(asked), vectors(prefixed), rtol=0, atol=2e-6)
 
 
 # Fields, the param that is named, and what the message says besides.

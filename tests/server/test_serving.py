@@ -39,7 +39,9 @@ def test_this_machine_may_ask_without_a_key(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "embeddings.example"])
 def test_other_machines_may_not(host: str) -> None:
-    with pytest.raises(ConfigError, match="HEXGRID_API_KEY or --api-key-file, or say --allow-anon"):
+    with pytest.raises(
+        ConfigError, match="HEXGRID_API_KEY, --api-key-file or --key-store, or say --allow"
+    ):
         refuse_open_door(ServerConfig(host=host))
 
 
@@ -47,9 +49,10 @@ def test_other_machines_may_not(host: str) -> None:
     "config",
     [
         ServerConfig(host="0.0.0.0", api_key=(Secret("k"),)),
+        ServerConfig(host="0.0.0.0", key_store=Path("keys.sqlite3")),
         ServerConfig(host="0.0.0.0", allow_anonymous=True),
     ],
-    ids=["key", "anonymous"],
+    ids=["key", "store", "anonymous"],
 )
 def test_other_machines_may_where_the_operator_says_so(config: ServerConfig) -> None:
     refuse_open_door(config)
