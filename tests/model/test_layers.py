@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hexgrid.model.layers import RotaryEmbedding, linear, rms_norm, rotate, swiglu
+from hexgrid.model.int8 import Int8Matrix, quantise_matrix
+from hexgrid.model.layers import RotaryEmbedding, add_mlp, linear, norm_and_rotate, rms_norm, swiglu
 from tests.model.running import CPU
 
 ROTARY = RotaryEmbedding(head_dim=16, theta=1e4, max_positions=512, device=CPU)
@@ -23,8 +24,39 @@ def test_rms_norm_divides_by_the_root_mean_square() -> None:
 def test_swiglu_gates_the_second_half_with_the_first() -> None:
     x = random_tensor(3, 8)
 
-    gate, up = x[:, :4], x[:, 4:]
+    gate, up = x[:, :4].clone(), x[:, 4:].clone()
     torch.testing.assert_close(swiglu(x), gate * torch.sigmoid(gate) * up)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_norm_is_computed_in_float32(dtype: torch.dtype) -> None:
+    x = random_tensor(3, 64).to(dtype) * 200  # the squares overflow in float16
+    weight = random_tensor(64).to(dtype)
+
+    expected = rms_norm(x.float(), weight.float(), 1e-6).to(dtype)
+    assert torch.equal(rms_norm(x, weight, 1e-6), expected)
+
+
+def test_an_mlp_is_added_in_place() -> None:
+    x, gate_up, down = random_tensor(3, 8), random_tensor(12, 8), random_tensor(8, 6)
+    target = random_tensor(5, 8)
+
+    expected = target.clone()
+    expected[1:4] += swiglu(x @ gate_up.T) @ down.T
+    add_mlp(target[1:4], x, gate_up, down)
+    torch.testing.assert_close(target, expected)
+
+
+def test_an_mlp_in_int8_is_near_that_in_float32() -> None:
+    x, gate_up, down = random_tensor(3, 64), random_tensor(96, 64), random_tensor(64, 48)
+    x[1] *= 100  # a row's scale is multiplied to it later
+    exact, found = torch.zeros(2, 3, 64).unbind()
+
+    add_mlp(exact, x, gate_up, down)
+    add_mlp(found, x, *(Int8Matrix(*quantise_matrix(each)) for each in (gate_up, down)))
+
+    assert torch.nn.functional.cosine_similarity(found, exact).min() > 0.999
+    torch.testing.assert_close(found.norm(dim=1), exact.norm(dim=1), rtol=0.02, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -37,20 +69,21 @@ def test_weights_are_converted_to_the_dtype_of_the_input(dtype: torch.dtype) -> 
 
 
 def at(x: torch.Tensor, position: int) -> torch.Tensor:
-    """x [D] turned as at that position."""
-    return rotate(x.view(1, 1, -1), *ROTARY.at(torch.tensor([position]))).flatten()
+    """x [D] turned as at that position, with a root mean square of one."""
+    angles = ROTARY.at(torch.tensor([position]))
+    return norm_and_rotate(x.view(1, 1, -1), torch.ones(len(x)), 0.0, *angles).flatten()
 
 
 def test_the_first_position_is_not_turned() -> None:
     x = random_tensor(16)
 
-    assert torch.equal(at(x, 0), x)
+    torch.testing.assert_close(at(x, 0), rms_norm(x, torch.ones(16), 0.0))
 
 
 def test_turning_keeps_lengths() -> None:
     x = random_tensor(16)
 
-    torch.testing.assert_close(at(x, 77).norm(), x.norm())
+    torch.testing.assert_close(at(x, 77).norm(), torch.tensor(16.0).sqrt())
 
 
 @pytest.mark.parametrize("shift", [1, 50, 400])
@@ -65,7 +98,20 @@ def test_only_the_distance_of_two_positions_counts(shift: int) -> None:
 def test_each_pair_turns_by_its_own_frequency() -> None:
     pairs = torch.cat((torch.ones(8), torch.zeros(8)))  # every pair at angle 0
 
-    turned = at(pairs, 3)
+    turned = at(pairs, 3) / 2**0.5
 
     angles = 3 * 1e4 ** (-torch.arange(8) / 8)
     torch.testing.assert_close(turned, torch.cat((angles.cos(), angles.sin())))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_heads_are_normed_with_their_weight_before_they_turn(dtype: torch.dtype) -> None:
+    x, weight = random_tensor(5, 3, 16).to(dtype), random_tensor(16).to(dtype)
+    cos, sin = ROTARY.at(torch.arange(5))
+
+    normed = rms_norm(x.float(), weight.float(), 0.1)
+    first, second = normed.chunk(2, dim=-1)
+    expected = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    found = norm_and_rotate(x, weight, 0.1, cos, sin)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected.to(dtype))

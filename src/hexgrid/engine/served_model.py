@@ -29,6 +29,9 @@ from hexgrid.tokenizer import Tokenizer
 # Where the curve of tokens/s against batch size is flat already: see benchmarks/RESULTS.md.
 _CPU_BATCHED_TOKENS = 1024
 _GPU_BATCHED_TOKENS = 16_384
+# Rows that go through a layer together on a CPU: few enough that what one step writes the next finds in the
+# processor's cache, enough for the matrix products. Measured by benchmarks/forward_profile.py.
+CPU_PART_ROWS = 512
 _WARM_UP_TOKENS = 8
 
 
@@ -132,7 +135,9 @@ def open_model(
         checkpoint.config,
         weights,
         max_positions=max_model_len,
-        rows_per_chunk=batched_tokens,
+        rows_per_chunk=min(batched_tokens, CPU_PART_ROWS)
+        if device.type == "cpu"
+        else batched_tokens,
     )
     model_metrics = ModelMetrics(metrics, names[0])
     runner = _runner(qwen3, config, model_metrics)

@@ -30,15 +30,36 @@ def add_linear(target: Tensor, x: Tensor, weight: Matrix) -> None:
         target += functional.linear(x, weight.to(x.dtype))
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Root-mean-square norm over the last axis."""
-    return functional.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps)
+def add_mlp(target: Tensor, x: Tensor, gate_up: Matrix, down: Matrix) -> None:
+    """Add the MLP of x [T, H] to `target` [T, H], in place: down(silu(gate) * up)."""
+    if isinstance(gate_up, Int8Matrix) and isinstance(down, Int8Matrix):
+        product, scales = gate_up.multiply(x)
+        gate, up = product.chunk(2, dim=-1)
+        functional.silu(gate.mul_(scales), inplace=True).mul_(up)
+        # What is still to be multiplied to `up` can wait: it does not change how a row is quantised.
+        product, own = down.multiply(gate)
+        target.addcmul_(product, own.mul_(scales))
+        return
+    add_linear(target, swiglu(linear(x, gate_up)), down)
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up, for gate and up side by side: [T, 2 I] -> [T, I]."""
+    """silu(gate) * up, for gate and up side by side: [T, 2 I] -> [T, I], in the memory of the gate."""
     gate, up = gate_up.chunk(2, dim=-1)
-    return functional.silu(gate) * up
+    return functional.silu(gate, inplace=True).mul_(up)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root-mean-square norm over the last axis."""
+    if x.is_cuda:  # one kernel there
+        return functional.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps)
+    return (x * _rms_scale(x, eps)).mul_(weight).to(x.dtype)
+
+
+def _rms_scale(x: Tensor, eps: float) -> Tensor:
+    """One over the root mean square of the last axis of x [..., n]: float32 [..., 1]."""
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return length.square_().mul_(1 / x.shape[-1]).add_(eps).rsqrt_()
 
 
 class RotaryEmbedding:
@@ -59,8 +80,15 @@ class RotaryEmbedding:
         return self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + D / 2]) of x [T, N, D] by its angle, in float32."""
-    first, second = x.float().chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+def norm_and_rotate(x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor) -> Tensor:
+    """Norm each head of x [T, N, D], then turn each pair (x[i], x[i + D / 2]) by its angle, in float32.
+
+    The norm's weight [D] is multiplied to the few cosines and sines [T, 1, D / 2] instead of to all heads.
+    """
+    first, second = (x * _rms_scale(x, eps)).chunk(2, dim=-1)
+    of_first, of_second = weight.float().chunk(2)
+    turned = torch.empty(x.shape, dtype=first.dtype, device=x.device)
+    low, high = turned.chunk(2, dim=-1)
+    torch.mul(first, cos * of_first, out=low).addcmul_(second, sin * of_second, value=-1)
+    torch.mul(second, cos * of_second, out=high).addcmul_(first, sin * of_first)
     return turned.to(x.dtype)

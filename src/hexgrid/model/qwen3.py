@@ -20,10 +20,10 @@ from hexgrid.model.layers import (
     Matrix,
     RotaryEmbedding,
     add_linear,
+    add_mlp,
     linear,
+    norm_and_rotate,
     rms_norm,
-    rotate,
-    swiglu,
 )
 from hexgrid.model.packing import Packed, Part
 
@@ -223,7 +223,7 @@ class Qwen3:
     def _heads(self, x: Tensor, norm: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x [T, heads * D] as [T, heads, D], each head normed and then rotated."""
         heads = x.unflatten(-1, (-1, self.config.head_dim))
-        return rotate(rms_norm(heads, norm, self.config.rms_norm_eps), cos, sin)
+        return norm_and_rotate(heads, norm, self.config.rms_norm_eps, cos, sin)
 
     def _finish_rows(
         self, layer: LayerWeights | LastLayerWeights, hidden: Tensor, attended: Tensor
@@ -231,7 +231,7 @@ class Qwen3:
         """Add the attention's output and then the MLP's to `hidden` [rows, H], in place."""
         add_linear(hidden, attended, layer.output)
         normed = rms_norm(hidden, layer.norms.mlp, self.config.rms_norm_eps)
-        add_linear(hidden, swiglu(linear(normed, layer.gate_up)), layer.down)
+        add_mlp(hidden, normed, layer.gate_up, layer.down)
 
 
 def finished(steps: Generator[None, None, Tensor]) -> Tensor:

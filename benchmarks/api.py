@@ -1,0 +1,145 @@
+"""Requests a second that the server's own part can take: HTTP, JSON, tokenizer, answer; on one core.
+
+One text a request over 16 connections. Once with an engine that answers at once (1,024 dimensions), once with
+nano and the same text again and again, which the result cache answers. The client has another core, writes
+raw HTTP, and does not look at the vectors.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import multiprocessing
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from time import perf_counter
+
+import numpy as np
+import uvloop
+from workload import report
+
+from hexgrid import nano
+from hexgrid.config import EngineConfig, ServerConfig
+from hexgrid.encoding import Vectors
+from hexgrid.engine.served_model import open_model
+from hexgrid.metrics import Metrics
+from hexgrid.server.app import create_app
+from hexgrid.server.registry import Models
+from hexgrid.server.serving import bind, serve
+from hexgrid.wire import TokenIds
+
+_TEXT = (
+    "What is the capital of China? Twenty tokens are about as long as a query usually is, or so."
+)
+_WIDTH = 1_024
+_CONNECTIONS = 16
+
+
+class NullEngine:
+    """See `protocols.Engine`; the same random vector for every input."""
+
+    hidden_size = _WIDTH
+
+    def __init__(self) -> None:
+        self._row = np.random.default_rng(0).standard_normal(_WIDTH, dtype=np.float32)
+
+    def submit(self, token_ids: Sequence[TokenIds], *, priority: int = 0) -> Future[Vectors]:
+        del priority
+        future: Future[Vectors] = Future()
+        future.set_result(np.broadcast_to(self._row, (len(token_ids), _WIDTH)))
+        return future
+
+    def check_health(self) -> None:
+        """It is always well."""
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    server_core, client_core = sorted(os.sched_getaffinity(0))[:2]
+    found: dict[tuple[str, str], list[float]] = {}
+    for engine in ("null", "cached"):
+        with server(engine, server_core) as port:
+            os.sched_setaffinity(0, {client_core})
+            for _ in range(arguments.rounds):
+                for encoding in ("float", "base64"):
+                    rate = uvloop.run(ask(port, encoding, arguments.seconds))
+                    found.setdefault((engine, encoding), []).append(rate)
+    rows = [
+        {
+            "engine": engine,
+            "encoding_format": encoding,
+            "requests/s": statistics.median(rates),
+            "runs": " ".join(f"{rate:.0f}" for rate in rates),
+        }
+        for (engine, encoding), rates in found.items()
+    ]
+    report("One text a request, the server on one core", rows, {"benchmark": "api"})
+
+
+@contextmanager
+def server(engine: str, core: int) -> Iterator[int]:
+    """A server in a process of its own on one core; its port."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=run, args=(engine, core, theirs))
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def run(engine: str, core: int, started: Connection) -> None:
+    """The body of the server's process."""
+    os.sched_setaffinity(0, {core})
+    metrics, config = Metrics(), ServerConfig(port=0)
+    model = open_model([nano.NAME], nano.NAME, EngineConfig(num_threads=1), metrics)
+    if engine == "null":
+        model.engine.close()
+        model = dataclasses.replace(model, engine=NullEngine(), embedding_dimension=_WIDTH)
+    with bind(config) as listener:
+        listener.listen()
+        started.send(listener.getsockname()[1])
+        serve(create_app(Models([model]), config, metrics), config, listener)
+
+
+async def ask(port: int, encoding: str, seconds: float) -> float:
+    """Requests a second over all connections, each asking again once it is answered."""
+    body = json.dumps({"input": _TEXT, "encoding_format": encoding}).encode()
+    request = (
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    end = perf_counter() + seconds
+
+    async def connection() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        count = 0
+        while perf_counter() < end:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(head.decode())
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            await reader.readexactly(int(length))
+            count += 1
+        writer.close()
+        return count
+
+    start = perf_counter()
+    counts = await asyncio.gather(*(connection() for _ in range(_CONNECTIONS)))
+    return sum(counts) / (perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Where a forward pass spends its time, in each precision: how near it is to nothing but GEMM.
+
+One batch as the server forms it on a CPU, of texts of 80 tokens on average; torch's profiler, self time by
+operator.
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import torch
+from throughput import PRECISIONS
+from torch.profiler import ProfilerActivity, profile
+from workload import checkpoint, english_texts, report
+
+from hexgrid.engine.served_model import CPU_PART_ROWS
+from hexgrid.model.checkpoint import open_checkpoint
+from hexgrid.model.int8_file import load_int8
+from hexgrid.model.loading import load_weights
+from hexgrid.model.packing import pack
+from hexgrid.model.qwen3 import Qwen3
+from hexgrid.tokenizer import Tokenizer
+
+# What an operator counts as; the rest, Python between operators included, is "other".
+KINDS: dict[str, tuple[str, ...]] = {
+    "linear": ("aten::mm", "aten::addmm", "mkldnn::_linear_pointwise", "onednn::qlinear_pointwise"),
+    "attention": ("aten::_scaled_dot_product_flash_attention_for_cpu",),
+    "lengths of rows": ("aten::linalg_vector_norm",),
+    "multiplying": ("aten::mul", "aten::mul_", "aten::addcmul_", "aten::silu_"),
+    "copying": ("aten::copy_",),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, help="default: a random one of the 0.6B shape")
+    parser.add_argument("--layers", type=int, help="fewer layers for the random one")
+    parser.add_argument("--tokens", type=int, default=1024)
+    parser.add_argument(
+        "--rows", type=int, action="append", help="that go through a layer at a time; repeat"
+    )
+    parser.add_argument("--passes", type=int, default=5)
+    parser.add_argument("--operators", type=int, default=12, help="most expensive ones to list")
+    parser.add_argument("--precision", choices=PRECISIONS, action="append")
+    arguments = parser.parse_args()
+    rows = []
+    with checkpoint(arguments.checkpoint, "0.6B", num_layers=arguments.layers) as directory:
+        opened = open_checkpoint(directory)
+        tokenizer = Tokenizer(
+            opened.tokenizer_path,
+            vocab_size=opened.config.vocab_size,
+            max_model_len=arguments.tokens,
+        )
+        batch = take(tokenizer, arguments.tokens)
+        for precision in arguments.precision or PRECISIONS:
+            for num_rows in arguments.rows or [CPU_PART_ROWS]:
+                model = load(directory, precision, num_rows)
+                times = measure(model, batch, arguments.passes)
+                total = sum(times.values())
+                print(f"\n{precision}, {num_rows} rows: {total / 1e3:.1f} ms a pass")
+                for name, time in times.most_common(arguments.operators):
+                    print(f"  {time / total:6.1%}  {name}")
+                rows.append({
+                    "precision": precision,
+                    "rows": num_rows,
+                    "ms a pass": total / 1e3,
+                    **shares(times),
+                })  # fmt: skip
+    report(
+        f"Shares of a pass over {arguments.tokens} tokens", rows, {"benchmark": "forward_profile"}
+    )
+
+
+def load(directory: Path, precision: str, num_rows: int) -> Qwen3:
+    """The model alone, on the CPU."""
+    opened, cpu = open_checkpoint(directory), torch.device("cpu")
+    if precision == "int8":
+        weights = load_int8(opened, directory.parent / "quantized", print)
+    else:
+        weights = load_weights(opened, cpu, getattr(torch, precision))
+    return Qwen3(opened.config, weights, max_positions=1024, rows_per_chunk=num_rows)
+
+
+def measure(model: Qwen3, batch: list[list[int]], num_passes: int) -> Counter[str]:
+    """Microseconds of a pass by operator, and of what is in none."""
+    packed = pack(batch, model.device)
+    for _ in range(3):  # kernels are chosen
+        model.forward(packed)
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        for _ in range(num_passes):
+            with torch.profiler.record_function("pass"):
+                model.forward(packed)
+    times: Counter[str] = Counter()
+    for event in found.key_averages():
+        times["outside operators" if event.key == "pass" else event.key] += (
+            event.self_cpu_time_total / num_passes
+        )
+    return times
+
+
+def take(tokenizer: Tokenizer, num_tokens: int) -> list[list[int]]:
+    """Texts of about so many tokens in all."""
+    batch: list[list[int]] = []
+    for ids in tokenizer.encode(english_texts(tokenizer, num_tokens // 4)).token_ids:
+        if sum(map(len, batch)) + len(ids) <= num_tokens:
+            batch.append(ids)
+    return batch
+
+
+def shares(times: Counter[str]) -> dict[str, float]:
+    """The share of each kind."""
+    total = sum(times.values())
+    found = {kind: sum(times[name] for name in names) / total for kind, names in KINDS.items()}
+    return {**found, "other": 1 - sum(found.values())}
+
+
+if __name__ == "__main__":
+    main()
