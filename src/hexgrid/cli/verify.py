@@ -21,7 +21,7 @@ _SIZES = {(1024, 28): "0.6B", (2560, 36): "4B", (4096, 36): "8B"}
 # Qwen's own two engines differ by up to 0.0026 from each other in 16 bits.
 _TOLERANCE = {"float32": 0.001, "bfloat16": 0.003, "float16": 0.003, "int8": 0.02}
 # One input alone, among others and long: the same vector. Cosine distance.
-_SELF_TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-4, "float16": 1e-4, "int8": 1e-4}
+_SELF_TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-4, "float16": 1e-4, "int8": 1e-3}
 _LONG_TOKENS = 2048
 # Includes the text on which 16-bit floats overflow in the 8B model.
 _COMPANY = ("import numpy as np", "a", "Gravity keeps the planets in their orbits. " * 40, "")
