@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +78,30 @@ def test_sequences_go_through_a_layer_whole_where_they_fit(kv_cache: KVCache) ->
     assert [part.kv_lengths for part in parts] == [(3,), (6,), (10,), (11,), (2, 2)]
     assert packed.pooled().q_lengths == (1, 1, 1, 1)
     assert packed.pooled().kv_rows == slice(0, 18)
+
+
+@pytest.mark.parametrize("most_scores", [1, 7, 30, 1_000])
+def test_pieces_of_a_part_see_as_much_as_it_does(kv_cache: KVCache, most_scores: int) -> None:
+    packed = pack([[1] * 23], CPU, Reuse(kv_cache, read_slots=[[0, 1]], kept=[]))
+
+    for part in packed.parts(8):
+        pieces = part.pieces(most_scores)
+
+        rows = [row for each in pieces for row in range(each.rows.start, each.rows.stop)]
+        assert rows == list(range(part.rows.start, part.rows.stop))
+        assert pieces[-1].kv_lengths == part.kv_lengths
+        for each in pieces:
+            assert each.num_rows == 1 or each.num_rows * part.kv_lengths[0] <= most_scores
+            assert each.kv_rows == slice(0, 2 + each.rows.stop)
+            assert each.kv_lengths == (2 + each.rows.stop,)
+            assert each.cu_seqlens_q.tolist() == [0, each.num_rows]
+            assert each.cu_seqlens_kv.tolist() == [0, *each.kv_lengths]
+
+
+def test_sequences_that_go_together_are_one_piece() -> None:
+    (part,) = pack([[1] * 3, [2] * 3], CPU).parts(10)
+
+    assert part.pieces(1) == [part]
 
 
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=9), most_rows=st.integers(1, 40))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from hexgrid.model import qwen3
 from hexgrid.model.packing import pack
 from hexgrid.model.qwen3 import Qwen3
 from tests.checkpoints import SMALL, CheckpointFactory, random_ids, shaped
@@ -201,9 +202,14 @@ def test_the_memory_of_the_weights_is_counted(directory: Path, dtype: torch.dtyp
     assert model.num_bytes == 2 * table + dtype.itemsize * (model.config.num_parameters - table)
 
 
+@pytest.mark.parametrize(("most_scores", "num_pieces"), [(2**19, 5), (16 * 30, 9)])
 def test_steps_give_what_the_pass_does_whatever_runs_in_between(
     new_checkpoint: CheckpointFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    most_scores: int,
+    num_pieces: int,
 ) -> None:
+    monkeypatch.setattr(qwen3, "_MOST_SCORES", most_scores)
     model = open_qwen3(new_checkpoint(shaped(num_hidden_layers=3)), rows_per_chunk=16)
     (long,) = random_ids([70])
     expected = model.forward(pack([long], CPU))
@@ -219,8 +225,10 @@ def test_steps_give_what_the_pass_does_whatever_runs_in_between(
         num_steps += 1
         model.forward(pack(BATCH, CPU))
 
-    assert num_steps == 3 * 5
+    assert num_steps == 2 * num_pieces + 5  # the last layer has no attention of all rows
     assert torch.equal(found, expected)
+    monkeypatch.undo()
+    torch.testing.assert_close(found, model.forward(pack([long], CPU)), rtol=1e-5, atol=1e-5)
 
 
 def test_a_chunk_bounds_the_memory_of_what_works_row_by_row(model: Qwen3) -> None:

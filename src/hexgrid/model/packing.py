@@ -47,6 +47,35 @@ class Part:
     cu_seqlens_q: Tensor  # int32, the sums of `q_lengths` up to each, from 0 on
     cu_seqlens_kv: Tensor  # the same of `kv_lengths`
 
+    @property
+    def num_rows(self) -> int:
+        return sum(self.q_lengths)
+
+    def pieces(self, most_scores: int) -> "list[Part]":
+        """The same rows in order, as many at a time as have no more scores (rows times keys) than that.
+
+        At least one at a time; several sequences stay together: only a long one is worth it.
+        """
+        if len(self.q_lengths) > 1:
+            return [self]
+        (num_rows,), (seen,) = self.q_lengths, self.kv_lengths
+        pieces: list[Part] = []
+        start = 0
+        while start < num_rows:
+            end = min(num_rows, start + max(1, most_scores // seen))
+            keys = seen - num_rows + end
+            pieces.append(
+                Part(
+                    slice(self.rows.start + start, self.rows.start + end),
+                    slice(self.kv_rows.start, self.kv_rows.start + keys),
+                    (end - start,),
+                    (keys,),
+                    *(self.cu_seqlens_q.new_tensor([0, each]) for each in (end - start, keys)),
+                )
+            )
+            start = end
+        return pieces
+
 
 @dataclass(frozen=True)
 class Packed:

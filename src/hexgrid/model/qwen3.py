@@ -27,6 +27,10 @@ from hexgrid.model.layers import (
 )
 from hexgrid.model.packing import Packed, Part
 
+# Scores (rows times keys, of each head) that attention computes between two pauses on a CPU: some tens of
+# milliseconds. A GPU takes a part at once.
+_MOST_SCORES = 2**19
+
 
 @dataclass(frozen=True, slots=True)
 class Norms:
@@ -157,14 +161,17 @@ class Qwen3:
     def steps(
         self, packed: Packed, dtype: torch.dtype | None = None
     ) -> Generator[None, None, Tensor]:
-        """`forward`, which pauses after each part of each layer; between two steps, others may run."""
+        """`forward`, which pauses after each part of each layer, and within a long one's attention.
+
+        Between two steps, others may run.
+        """
         weights = self._weights
         hidden = look_up(weights.embedding, packed.token_ids, dtype or self.dtype)  # [T, H]
         state = self._start(packed, hidden.dtype)
         for index, layer in enumerate(weights.layers):
             state.read_prefixes(index)
             for part in state.parts:
-                self._run_layer(layer, hidden[part.rows], part, state)
+                yield from self._run_layer(layer, hidden[part.rows], part, state)
                 yield
             state.keep_prefixes(index)
         state.read_prefixes(len(weights.layers))
@@ -189,13 +196,24 @@ class Qwen3:
             v=torch.empty(kv_shape, dtype=dtype, device=self.device),
         )
 
-    def _run_layer(self, layer: LayerWeights, hidden: Tensor, part: Part, state: _Pass) -> None:
-        """Take the rows of `part` through a layer: `hidden` [rows, H] is changed in place."""
+    def _run_layer(
+        self, layer: LayerWeights, hidden: Tensor, part: Part, state: _Pass
+    ) -> Generator[None]:
+        """Take the rows of `part` through a layer: `hidden` [rows, H] is changed in place.
+
+        Pauses between pieces of a long input's attention, which would take longer than all else.
+        """
         normed = rms_norm(hidden, layer.norms.input, self.config.rms_norm_eps)
         q, kv = linear(normed, layer.qkv).tensor_split((self.config.q_size,), dim=-1)
         self._put_kv(layer.norms, kv, part, state)
         q = self._heads(q, layer.norms.q, state.cos[part.rows], state.sin[part.rows])
-        self._finish_rows(layer, hidden, state.attended(q, part))
+        pieces = [part] if hidden.is_cuda else part.pieces(_MOST_SCORES)
+        attended: list[Tensor] = []
+        for rows, piece in zip(q.split([each.num_rows for each in pieces]), pieces, strict=True):
+            if attended:
+                yield
+            attended.append(state.attended(rows, piece))
+        self._finish_rows(layer, hidden, torch.cat(attended) if len(pieces) > 1 else attended[0])
 
     def _fill_kv(self, layer: LastLayerWeights, hidden: Tensor, part: Part, state: _Pass) -> None:
         """Only the keys and values of the rows of `part`."""
