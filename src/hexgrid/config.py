@@ -126,7 +126,12 @@ class _Checked:
 
 
 # For commands that compare vectors: they have no such options, and compute every vector anew.
-CACHE_SETTINGS = ("result_cache_bytes", "result_cache_dir", "result_cache_dir_bytes")
+CACHE_SETTINGS = (
+    "result_cache_bytes",
+    "result_cache_dir",
+    "result_cache_dir_bytes",
+    "prefix_cache_bytes",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +216,9 @@ class EngineConfig(_Checked):
 
     def without_caches(self) -> "EngineConfig":
         """The same, but that every vector is computed anew."""
-        return dataclasses.replace(self, result_cache_bytes=0, result_cache_dir=None)
+        return dataclasses.replace(
+            self, result_cache_bytes=0, result_cache_dir=None, prefix_cache_bytes=0
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,7 +150,9 @@ def test_the_command_computes_every_vector_anew(
 
     CliRunner().invoke(main, ["verify", str(tiny_checkpoint)])
 
-    assert [(each.result_cache_bytes, each.result_cache_dir) for each in configs] == [(0, None)]
+    (config,) = configs
+    assert (config.result_cache_bytes, config.result_cache_dir) == (0, None)
+    assert config.prefix_cache_bytes == 0
 
 
 def test_the_command_fails_on_random_weights_and_says_what_is_off(

@@ -57,13 +57,7 @@ def _load_and_serve(config: ServerConfig, listener: socket.socket) -> None:
     for model in models:
         say(f"Serving {' = '.join(model.names)}: {model.description}")
     listener.listen()  # a client may come as soon as it is told where
-    say(
-        _how_to_ask(
-            url_of(listener),
-            specs[0].names[0],
-            needs_key=config.has_keys(),
-        )
-    )
+    say(_how_to_ask(url_of(listener), specs[0].names[0], needs_key=config.has_keys()))
     serve(app, config, listener)
 
 

@@ -56,9 +56,9 @@ class Part:
 
         At least one at a time; several sequences stay together: only a long one is worth it.
         """
-        if len(self.q_lengths) > 1:
+        num_rows, seen = self.num_rows, self.kv_lengths[0]
+        if len(self.q_lengths) > 1 or num_rows * seen <= most_scores:
             return [self]
-        (num_rows,), (seen,) = self.q_lengths, self.kv_lengths
         pieces: list[Part] = []
         start = 0
         while start < num_rows:

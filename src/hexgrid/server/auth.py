@@ -14,11 +14,13 @@ from hexgrid.config import Secret
 from hexgrid.errors import HexgridError, UnauthorizedError
 from hexgrid.server.errors import error_response
 from hexgrid.server.followed_store import FollowedStore
-from hexgrid.server.key_store import Limits
+from hexgrid.server.key_store import Limits, StoredKey
 
 # What an orchestrator's probe must reach without a secret.
 LIVENESS_PATHS = frozenset({"/health", "/live", "/ready"})
 _IN_SCOPE = "hexgrid.client"
+_NO_KEY = "Send a valid API key in the header 'Authorization: Bearer KEY'"
+_NOBODYS = StoredKey("", "", bytes(16), bytes(64), 0, None, None, Limits())
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,13 @@ class Keys:
                 return ANYONE
             if self._store is not None:
                 return self._stored(key, self._store)
-        raise UnauthorizedError("Send a valid API key in the header 'Authorization: Bearer KEY'")
+        raise UnauthorizedError(_NO_KEY)
 
     def _stored(self, key: str, store: FollowedStore) -> Client:
         found = store.find(key)
-        if found is None or not found.fits(key):
-            raise UnauthorizedError(
-                "Send a valid API key in the header 'Authorization: Bearer KEY'"
-            )
+        # Compared with something also where there is nothing of that prefix.
+        if not (found or _NOBODYS).fits(key) or found is None:
+            raise UnauthorizedError(_NO_KEY)
         state = found.state(time.time())
         if state != "valid":  # told only to who knows the key
             raise UnauthorizedError(f"This API key is {state}; ask for another one")
