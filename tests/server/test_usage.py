@@ -4,7 +4,9 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -14,7 +16,7 @@ from hexgrid.metrics import Metrics
 from hexgrid.server import usage as usage_module
 from hexgrid.server.key_store import KeyStore, Limits
 from hexgrid.server.usage import FILE, Slot, Sums, UsageMeter, Used, read
-from tests.server.running import embed, new_client, serving, variant
+from tests.server.running import DEADLINE, embed, new_client, serving, variant
 
 NOON = 1_800_000_000 // 3_600 * 3_600
 
@@ -283,3 +285,30 @@ def test_totals_are_the_sum_of_what_clients_were_told(
     assert {slot: used.tokens for slot, used in found.items()} == told
     assert {used.requests for used in found.values()} == {3}
     assert {used.inputs for used in found.values()} == {4}
+
+
+def test_a_disk_that_hangs_holds_up_no_other_request(
+    tiny_model: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = Metrics()
+    hangs, goes_on = threading.Event(), threading.Event()
+    write = usage_module._append
+
+    def hang(journal: IO[bytes], data: bytes) -> None:
+        hangs.set()
+        assert goes_on.wait(DEADLINE)
+        write(journal, data)
+
+    monkeypatch.setattr(usage_module, "_append", hang)
+    with (
+        serving([variant(tiny_model, metrics, "m")], metrics, usage_dir=tmp_path) as client,
+        ThreadPoolExecutor(1) as callers,
+    ):
+        request = callers.submit(embed, client, "text")
+        assert hangs.wait(DEADLINE)
+        assert client.get("/ready").status_code == 200
+        assert client.post("/tokenize", json={"prompt": "a"}).status_code == 200
+        assert not request.done()
+        goes_on.set()
+        assert request.result().status_code == 200
+    assert total(read(tmp_path)).requests == 1

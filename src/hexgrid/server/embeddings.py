@@ -78,7 +78,14 @@ class EmbeddingsRoute:
             )
             answer = Answer(call.id, call.created, model.name, vectors, encoded.num_tokens)
             response = render(answer, call.request)
-        self._count(model, encoded, client)
+        _count(model, encoded)
+        if self._usage is not None:
+            await self._usage.count(
+                client.name,
+                model.name,
+                inputs=len(encoded.token_ids),
+                tokens=encoded.num_tokens,
+            )
         if encoded.num_truncated:
             response.headers["x-hexgrid-truncated"] = str(encoded.num_truncated)
         return response
@@ -119,14 +126,10 @@ class EmbeddingsRoute:
         model.tokenizer.check_ids(encoded.token_ids)
         return encoded
 
-    def _count(self, model: ServedModel, encoded: Encoded, client: Client) -> None:
-        num_inputs = len(encoded.token_ids)
-        model.metrics.inputs.inc(num_inputs)
-        model.metrics.prompt_tokens.inc(encoded.num_tokens)
-        model.metrics.truncated.inc(encoded.num_truncated)
-        for ids in encoded.token_ids:
-            model.metrics.input_tokens.observe(len(ids))
-        if self._usage is not None:
-            self._usage.record(
-                client.name, model.name, inputs=num_inputs, tokens=encoded.num_tokens
-            )
+
+def _count(model: ServedModel, encoded: Encoded) -> None:
+    model.metrics.inputs.inc(len(encoded.token_ids))
+    model.metrics.prompt_tokens.inc(encoded.num_tokens)
+    model.metrics.truncated.inc(encoded.num_truncated)
+    for ids in encoded.token_ids:
+        model.metrics.input_tokens.observe(len(ids))

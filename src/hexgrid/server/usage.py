@@ -2,7 +2,8 @@
 
 The rules:
 1. A line for every answered request is appended to a journal of this process: one write, which a crash of
-   the process cannot take back. (A crash of the machine can take the last seconds: nothing is synced.)
+   the process cannot take back. (A crash of the machine can take the last seconds: nothing is synced.) A
+   thread of its own writes: a slow disk delays answers, but never the event loop.
 2. From time to time, and at the end, the journal is folded into an SQLite file that processes share: its sums
    are added and its name is noted in one transaction, then the journal is removed. So each is added once,
    whenever a process dies.
@@ -12,6 +13,7 @@ The rules:
 """
 
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -19,11 +21,13 @@ import secrets
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from hexgrid.errors import UsageError
+from hexgrid.server.waiting import in_thread
 
 FILE = "usage.sqlite3"
 _JOURNALS = "journal-*.jsonl"
@@ -80,6 +84,7 @@ class UsageMeter:
         self._directory = directory
         self._lock = threading.Lock()
         self._waiting: list[bytes] = []  # what the disk did not take
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="hexgrid-usage-write")
         self._failing = False
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -94,6 +99,11 @@ class UsageMeter:
         )
         self._thread.start()
 
+    async def count(self, name: str | None, model: str, *, inputs: int, tokens: int) -> None:
+        """`record`, without blocking the event loop; done when the line is written."""
+        record = functools.partial(self.record, name, model, inputs=inputs, tokens=tokens)
+        await in_thread(self._writer, record)
+
     def record(self, name: str | None, model: str, *, inputs: int, tokens: int) -> None:
         """Count one request that is about to be answered."""
         hour = _now() // _HOUR * _HOUR
@@ -104,6 +114,7 @@ class UsageMeter:
 
     def close(self) -> None:
         """Fold what this process counted."""
+        self._writer.shutdown()
         self._stop.set()
         self._thread.join()
 
