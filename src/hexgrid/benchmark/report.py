@@ -7,6 +7,7 @@ from typing import Any
 
 from hexgrid.benchmark.load import Measured
 from hexgrid.errors import ConfigError
+from hexgrid.tables import aligned
 
 _HEADER = (
     "tokens",
@@ -25,10 +26,7 @@ _HEADER = (
 
 def table(measured: Sequence[Measured], shares: Sequence[float | None]) -> Iterator[str]:
     """One line a kind of load, under a header; then what failed, and how often."""
-    rows = [_HEADER, *map(_cells, measured, shares)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+    yield from aligned([_HEADER, *map(_cells, measured, shares)], num_left=0)
     for each in measured:
         for message, count in each.failures.most_common():
             yield f"{count} x {message}"

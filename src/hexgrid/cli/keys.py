@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hexgrid.cli.options import Function
+from hexgrid.cli.options import required_option
+from hexgrid.tables import aligned
 
 if TYPE_CHECKING:
     from hexgrid.server.key_store import KeyStore, StoredKey
@@ -31,16 +32,7 @@ class _Duration(click.ParamType[int]):
         return seconds
 
 
-def _store_option(function: Function) -> Function:
-    option = click.option(
-        "--key-store",
-        "file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        envvar="HEXGRID_KEY_STORE",
-        required=True,
-        help="The store.  [HEXGRID_KEY_STORE]",
-    )
-    return option(function)
+_store_option = required_option("key_store", "file")
 
 
 @click.group()
@@ -158,9 +150,7 @@ def _table(keys: "list[StoredKey]") -> Iterator[str]:
         )
         for key in keys
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    return aligned(rows, num_left=len(_HEADER))
 
 
 def _limits(key: "StoredKey") -> str:

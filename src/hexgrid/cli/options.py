@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from hexgrid.config import Secret, Setting, settings
+from hexgrid.config import Secret, ServerConfig, Setting, settings
 from hexgrid.errors import ConfigError
 
 _KEY_VARIABLES = ("HEXGRID_API_KEY", "OPENAI_API_KEY")
@@ -33,6 +33,19 @@ def config_options(*configs: type, without: tuple[str, ...] = ()) -> Callable[[F
         return function
 
     return decorate
+
+
+def required_option(name: str, parameter: str) -> Callable[[Function], Function]:
+    """A server's setting as an option that another command cannot do without; the variable works, too."""
+    (setting,) = (each for each in settings(ServerConfig) if each.name == name)
+    return click.option(
+        setting.flag,
+        parameter,
+        type=click.Path(path_type=Path),
+        envvar=setting.variable,
+        required=True,
+        help=f"As the server's.  [{setting.variable}]",
+    )
 
 
 def refuse_engine_options(url: str, flags: Mapping[str, Any]) -> None:

@@ -6,9 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from hexgrid.cli.options import required_option
+from hexgrid.tables import aligned
 
 if TYPE_CHECKING:
     from hexgrid.server.usage import Slot, Sums, Used
@@ -22,14 +25,7 @@ Row = tuple[str | int, ...]
 
 
 @click.command()
-@click.option(
-    "--usage-dir",
-    "directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="HEXGRID_USAGE_DIR",
-    required=True,
-    help="The directory of the servers.  [HEXGRID_USAGE_DIR]",
-)
+@required_option("usage_dir", "directory")
 @click.option(
     "--by",
     "parts",
@@ -107,11 +103,5 @@ def _part(slot: "Slot", part: str) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
     """Texts on the left, counts on the right."""
-    cells: list[Sequence[Any]] = [[name.upper() for name in header], *rows]
-    widths = [max(len(f"{value}") for value in column) for column in zip(*cells, strict=True)]
-    num_texts = len(header) - len(_COUNTS)
-    for row in cells:
-        yield "  ".join(
-            f"{value}".ljust(width) if place < num_texts else f"{value}".rjust(width)
-            for place, (value, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
+    cells = [[name.upper() for name in header], *([str(value) for value in row] for row in rows)]
+    return aligned(cells, num_left=len(header) - len(_COUNTS))

@@ -5,22 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from hexgrid.evaluation.run import Report, Result
+from hexgrid.tables import aligned
 
 _SCORES = ("spearman", "recall@1", "recall@10", "ndcg@10")
 _HEADER = ("set", "kind", "rows", "dimensions", *_SCORES)
-_NUM_LEFT_ALIGNED = 2
 
 
 def table(report: Report) -> Iterator[str]:
     """One line a set and width, under a header; then what there is to say of texts that were cut."""
-    rows = [_HEADER, *map(_cells, report.results)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i < _NUM_LEFT_ALIGNED else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
+    yield from aligned([_HEADER, *map(_cells, report.results)], num_left=2)
     if report.num_truncated is None:
         yield "The server does not say whether it cut texts that are too long for the model."
     elif report.num_truncated:
