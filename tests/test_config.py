@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from hexgrid import config
-from hexgrid.config import EngineConfig, Secret, ServerConfig, Setting
+from hexgrid.config import EngineConfig, ServerConfig
 from hexgrid.errors import ConfigError
+from hexgrid.settings import Secret, Setting
 
 SETTINGS = {setting.name: setting for setting in config.all_settings()}
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hexgrid.config import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError, RemoteError
 from hexgrid.evaluation.datasets import read_sets
@@ -24,6 +23,7 @@ from hexgrid.evaluation.local import embed_with
 from hexgrid.evaluation.remote import opened_remote
 from hexgrid.evaluation.run import evaluate
 from hexgrid.metrics import Metrics
+from hexgrid.settings import Secret
 from hexgrid.tokenizer import Tokenizer
 from tests.server.running import KEY, serving, variant
 

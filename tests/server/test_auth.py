@@ -8,12 +8,13 @@ import httpx2
 import pytest
 from starlette.routing import Route
 
-from hexgrid.config import Secret, ServerConfig
+from hexgrid.config import ServerConfig
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
 from hexgrid.server.auth import LIVENESS_PATHS
 from hexgrid.server.registry import Models
+from hexgrid.settings import Secret
 from tests.server.running import KEY, connect, error, serving, variant
 
 SECOND_KEY = "schlüssel=2"

@@ -214,7 +214,7 @@ def test_a_key_that_is_expired_or_revoked_is_told_so_to_its_holder_alone(
 def test_keys_of_the_settings_work_beside_the_store(
     tiny_model: ServedModel, store: KeyStore
 ) -> None:
-    from hexgrid.config import Secret
+    from hexgrid.settings import Secret
 
     metrics = Metrics()
     key = store.create("stored", Limits())

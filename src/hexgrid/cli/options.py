@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 
 import click
 
-from hexgrid.config import Secret, ServerConfig, Setting, settings
+from hexgrid.config import ServerConfig
 from hexgrid.errors import ConfigError
+from hexgrid.settings import Secret, Setting, settings
 
 _KEY_VARIABLES = ("HEXGRID_API_KEY", "OPENAI_API_KEY")
 

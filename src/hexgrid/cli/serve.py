@@ -10,7 +10,8 @@ import click
 import setproctitle
 
 from hexgrid.cli.options import config_options
-from hexgrid.config import EngineConfig, Secret, ServerConfig, load
+from hexgrid.config import EngineConfig, ServerConfig, load
+from hexgrid.settings import Secret
 
 
 @click.command()
