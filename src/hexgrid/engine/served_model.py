@@ -123,8 +123,9 @@ def open_model(
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device, checkpoint.config, config.quantization)
     report(f"Loading {names[0]} from {directory} ({checkpoint.num_bytes / 1e9:.2f} GB)")
+    on_cpu = device.type == "cpu"
     batched_tokens = config.max_num_batched_tokens or (
-        _CPU_BATCHED_TOKENS if device.type == "cpu" else _GPU_BATCHED_TOKENS
+        _CPU_BATCHED_TOKENS if on_cpu else _GPU_BATCHED_TOKENS
     )
     if config.quantization == "int8":
         check_supported(device)
@@ -135,9 +136,7 @@ def open_model(
         checkpoint.config,
         weights,
         max_positions=max_model_len,
-        rows_per_chunk=min(batched_tokens, CPU_PART_ROWS)
-        if device.type == "cpu"
-        else batched_tokens,
+        rows_per_chunk=min(batched_tokens, CPU_PART_ROWS) if on_cpu else batched_tokens,
     )
     model_metrics = ModelMetrics(metrics, names[0])
     runner = _runner(qwen3, config, model_metrics)
