@@ -49,3 +49,12 @@ def test_it_ends_with_the_hidden_states(clock: list[float]) -> None:
     assert long.advance(1.0) is None
     assert long.advance(100.0) is HIDDEN
     assert long.seconds == 3.0
+
+
+def test_it_takes_no_further_step_for_nobody(clock: list[float]) -> None:
+    long = of_steps(clock, 10)
+    (place,) = long.sequence.places
+    place.submission.future.cancel()
+
+    assert long.advance(100.0) is None
+    assert long.seconds == 1.0

@@ -26,6 +26,8 @@ class LongPass:
     def advance(self, seconds: float) -> Vectors | None:
         """Run one step, and more until `seconds` are over; the hidden states [1, H] in the end.
 
+        None before that, or when nobody waits for them any more.
+
         Raises what a step raises.
         """
         started = perf_counter()
@@ -34,7 +36,7 @@ class LongPass:
             while True:
                 next(self._steps)
                 now = perf_counter()
-                if now - started >= seconds:
+                if now - started >= seconds or self.sequence.done:
                     return None
         except StopIteration as end:
             now = perf_counter()
