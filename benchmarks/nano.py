@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from server import start_time
-from throughput import Embed, hexgrid_embed, seconds, sentence_transformers_embed
+from throughput import Embed, hexgrid_embed, sentence_transformers_embed
 from workload import english_texts, report
 
 from hexgrid import nano
@@ -47,7 +47,7 @@ def compare(num_texts: int, rounds: int, starts: Sequence[float]) -> None:
     tokens = sum(lengths)
 
     teacher(BATCH_SIZES[0])(texts[:8])
-    tried = {size: seconds(teacher(size), texts) for size in BATCH_SIZES}
+    tried = {size: teacher(size)(texts).seconds for size in BATCH_SIZES}
     best = min(tried, key=tried.__getitem__)
     ours, ours_auto = "nano, float32", f"nano, auto ({auto.precision})"
     theirs = f"all-MiniLM-L6-v2, float32, batches of {best}"
@@ -102,7 +102,7 @@ def take_turns(
     runs: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, embed in contestants.items():
-            runs[name].append(seconds(embed, texts))
+            runs[name].append(embed(texts).seconds)
     return runs
 
 

@@ -1,8 +1,9 @@
-"""Documents a second and a query's latency: hexgrid in each precision, sentence-transformers in float32.
+"""Documents a second and a query's latency: hexgrid in each precision, and its peers, in one run.
 
-The same texts and weights in one run, all taking turns. sentence-transformers is tried at each batch size
-once; its best one takes part. hexgrid computes every vector anew, but the query's instruction stays in its
-prefix cache.
+The same texts and weights, all taking turns. sentence-transformers (float32) is tried at each batch size
+once; its best one takes part. The peers of peers/ get token ids and need not tokenize. hexgrid computes every
+vector anew. The queries share an instruction and nothing else: whoever keeps its keys and values computes the
+rest.
 """
 
 import argparse
@@ -11,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from workload import checkpoint, english_texts, report
+from peers.process import PEERS, Running, running
+from workload import checkpoint, english_texts, queries, report
 
 from hexgrid.config import EngineConfig
 from hexgrid.encoding import Vectors
@@ -25,20 +27,35 @@ from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.gemm import gemm_rate, linear_operations
 from hexgrid.model.loading import pick_device
 from hexgrid.model.pooling import finish
+from hexgrid.tokenizer import Tokenizer
 
 PRECISIONS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
     "bfloat16": {"dtype": "bfloat16"},
     "int8": {"quantization": "int8"},
 }
-PEER = "sentence-transformers"
+BASE = "sentence-transformers, float32"
 BATCH_SIZES = (4, 8, 16, 32)
 # No speed counts unless the vectors agree: the least cosine to sentence-transformers'.
-LEAST_COSINE = {"float32": 0.999999, "bfloat16": 0.999, "int8": 0.98}
-QUERY = "What is the capital of China?"
+LEAST_COSINE = {"float32": 0.999999, "bfloat16": 0.999, "int8": 0.98, "Q8_0": 0.98}
 QUERIES = 10  # a round
 
-Embed = Callable[[list[str]], Vectors]
+
+class Timed(NamedTuple):
+    """The unit vectors [B, H] of some texts, and how long they took."""
+
+    vectors: Vectors
+    seconds: float
+
+
+Embed = Callable[[list[str]], Timed]
+
+
+class Contender(NamedTuple):
+    """Who takes part."""
+
+    precision: str
+    embed: Embed
 
 
 def main() -> None:
@@ -52,6 +69,9 @@ def main() -> None:
     parser.add_argument(
         "--precision", choices=PRECISIONS, action="append", help="repeat; default: all of them"
     )
+    parser.add_argument(
+        "--peers", choices=PEERS, nargs="*", default=list(PEERS), help="default: all of them"
+    )
     arguments = parser.parse_args()
     with (
         checkpoint(arguments.checkpoint, "0.6B", num_layers=arguments.layers) as directory,
@@ -61,7 +81,17 @@ def main() -> None:
             name: stack.enter_context(opened(directory, name))
             for name in arguments.precision or PRECISIONS
         }
-        compare(directory, models, arguments.texts, arguments.rounds)
+        tokenizer = next(iter(models.values())).tokenizer
+        contenders = {
+            f"hexgrid, {name}": Contender(name, hexgrid_embed(model))
+            for name, model in models.items()
+        }
+        for name in arguments.peers:
+            peer = stack.enter_context(running(name, directory))
+            embed = peer_embed(peer, tokenizer)
+            contenders[PEERS[name].title] = Contender(PEERS[name].precision, embed)
+        instruction = next(iter(models.values())).prompts.get("query", "")
+        compare(directory, contenders, tokenizer, instruction, arguments)
 
 
 @contextmanager
@@ -77,62 +107,80 @@ def opened(directory: Path, precision: str) -> Iterator[ServedModel]:
         model.engine.close()
 
 
-def compare(directory: Path, models: dict[str, ServedModel], num_texts: int, rounds: int) -> None:
+def compare(
+    directory: Path,
+    contenders: dict[str, Contender],
+    tokenizer: Tokenizer,
+    instruction: str,
+    arguments: argparse.Namespace,
+) -> None:
     """Run all over the same texts and print the table."""
-    model = next(iter(models.values()))
-    texts = english_texts(model.tokenizer, num_texts)
-    lengths = [len(ids) for ids in model.tokenizer.encode(texts).token_ids]
-    query = model.prompts.get("query", "") + QUERY
+    texts = english_texts(tokenizer, arguments.texts)
+    asked = queries(instruction)
     theirs = sentence_transformers_embed(directory)
-    ours = {name: hexgrid_embed(each) for name, each in models.items()}
-    cosines = {name: agreement(embed(texts), theirs(8)(texts)) for name, embed in ours.items()}
-    for name, cosine in cosines.items():
-        if cosine.min() < LEAST_COSINE[name]:
-            raise SystemExit(f"{name}: vectors differ, least cosine {cosine.min():.6f}")
-
-    tried = {size: seconds(theirs(size), texts) for size in BATCH_SIZES}
-    best = min(tried, key=tried.__getitem__)
-    runners = {**ours, PEER: theirs(best)}
+    tried = {size: theirs(size)(texts) for size in BATCH_SIZES}
+    best = min(tried, key=lambda size: tried[size].seconds)
+    cosines = agreements(contenders, texts, tried[best].vectors)
+    runners = {**contenders, BASE: Contender("float32", theirs(best))}
     documents: dict[str, list[float]] = {name: [] for name in runners}
-    queries: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(rounds):
-        for name, embed in runners.items():
-            documents[name].append(seconds(embed, texts))
-            queries[name] += [seconds(embed, [query]) for _ in range(QUERIES)]
+    latencies: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(arguments.rounds):
+        some = [next(asked) for _ in range(QUERIES)]
+        for name, runner in runners.items():
+            documents[name].append(runner.embed(texts).seconds)
+            latencies[name] += [runner.embed([query]).seconds for query in some]
 
+    lengths = [len(ids) for ids in tokenizer.encode(texts).token_ids]
     tokens = sum(lengths)
-    operations = sum(
-        linear_operations(open_checkpoint(directory).config, length) for length in lengths
-    )
+    config = open_checkpoint(directory).config
+    operations = sum(linear_operations(config, length) for length in lengths)
     rows = []
-    for name in runners:
-        rate = gemm_rate(pick_device("auto"), name if name in ours else "float32")
+    for name, runner in runners.items():
         median = statistics.median(documents[name])
         rows.append({
-            "server": f"hexgrid, {name}" if name in ours else f"{PEER}, float32",
+            "engine": name,
             "tokens/s": tokens / median,
-            f"times {PEER}": ratio(documents[PEER], documents[name]),
+            "times sentence-transformers": ratio(documents[BASE], documents[name]),
             "runs (s)": " ".join(f"{t:.1f}" for t in documents[name]),
-            "GEMM rate (GOP/s)": rate / 1e9,
-            "share of it": operations / median / rate,
-            "query p50 (ms)": 1000 * statistics.median(queries[name]),
-            "cosine, mean": float(cosines[name].mean()) if name in ours else 1.0,
-            "cosine, least": float(cosines[name].min()) if name in ours else 1.0,
+            **share_of_machine(runner.precision, operations / median),
+            "query p50 (ms)": 1000 * statistics.median(latencies[name]),
+            "cosine, mean": float(cosines[name].mean()) if name in cosines else 1.0,
+            "cosine, least": float(cosines[name].min()) if name in cosines else 1.0,
         })  # fmt: skip
+    others = ", ".join(f"{size}: {tokens / each.seconds:.0f} tok/s" for size, each in tried.items())
+    (query,) = tokenizer.encode([next(asked)]).token_ids
     report(
-        f"{num_texts} texts of {min(lengths)} to {max(lengths)} tokens (mean {tokens / num_texts:.0f}); "
-        f"{PEER} at batch size {best} "
-        f"(others once: {', '.join(f'{s}: {tokens / t:.0f} tok/s' for s, t in tried.items())}); "
-        f"the query has {len(model.tokenizer.encode([query]).token_ids[0])} tokens, instruction and all",
+        f"{len(texts)} texts of {min(lengths)} to {max(lengths)} tokens (mean {tokens / len(texts):.0f}); "
+        f"sentence-transformers at batch size {best} (once each: {others}); "
+        f"a query has {len(query)} tokens or so, the instruction's included",
         rows,
         {"benchmark": "throughput", "tokens": tokens, "best_batch_size": best},
     )
 
 
-def agreement(ours: Vectors, theirs: Vectors) -> Vectors:
-    """The cosine of each text's two vectors."""
-    cosines: Vectors = np.einsum("nh,nh->n", ours, theirs)
+def agreements(
+    contenders: dict[str, Contender], texts: list[str], vectors: Vectors
+) -> dict[str, Vectors]:
+    """The cosine of each text's vector with sentence-transformers', by contender.
+
+    Raises:
+        SystemExit: somebody's vectors are not those of the checkpoint.
+    """
+    cosines = {}
+    for name, contender in contenders.items():
+        cosines[name] = np.einsum("nh,nh->n", contender.embed(texts).vectors, vectors)
+        least = cosines[name].min()
+        if not least >= LEAST_COSINE[contender.precision]:
+            raise SystemExit(f"{name}: vectors differ, least cosine {least:.6f}")
     return cosines
+
+
+def share_of_machine(precision: str, operations_per_second: float) -> dict[str, Any]:
+    """Beside the rate of products alone, where hexgrid computes in this precision."""
+    if precision not in PRECISIONS:
+        return {"GEMM rate (GOP/s)": "-", "share of it": "-"}
+    rate = gemm_rate(pick_device("auto"), precision)
+    return {"GEMM rate (GOP/s)": rate / 1e9, "share of it": operations_per_second / rate}
 
 
 def ratio(theirs: list[float], ours: list[float]) -> float:
@@ -146,6 +194,15 @@ def hexgrid_embed(model: ServedModel) -> Embed:
     def embed(texts: list[str]) -> Vectors:
         hidden = model.engine.submit(model.tokenizer.encode(texts).token_ids).result()
         return finish(hidden, dimensions=None, normalize=True)
+
+    return timed(embed)
+
+
+def peer_embed(peer: Running, tokenizer: Tokenizer) -> Embed:
+    """A peer in its own process, by its own clock."""
+
+    def embed(texts: list[str]) -> Timed:
+        return Timed(*peer.embed(tokenizer.encode(texts).token_ids))
 
     return embed
 
@@ -163,16 +220,19 @@ def sentence_transformers_embed(directory: Path) -> Callable[[int], Embed]:
             )
             return vectors
 
-        return embed
+        return timed(embed)
 
     return at
 
 
-def seconds(embed: Embed, texts: list[str]) -> float:
-    """Wall time of one pass."""
-    start = perf_counter()
-    embed(texts)
-    return perf_counter() - start
+def timed(embed: Callable[[list[str]], Vectors]) -> Embed:
+    """The same, with its wall time."""
+
+    def with_time(texts: list[str]) -> Timed:
+        start = perf_counter()
+        return Timed(embed(texts), perf_counter() - start)
+
+    return with_time
 
 
 if __name__ == "__main__":

@@ -57,6 +57,14 @@ def english_texts(
     return texts
 
 
+def queries(instruction: str, *, seed: int = 3) -> Iterator[str]:
+    """Endless questions under one instruction, of which hardly two are alike."""
+    random = np.random.default_rng(seed)
+    while True:
+        what, of, there = random.choice(_WORDS, size=3)
+        yield f"{instruction}What is the {what} of {of} in {there}?"
+
+
 @contextmanager
 def checkpoint(path: Path | None, size: Any, *, num_layers: int | None = None) -> Iterator[Path]:
     """The directory given, or a seeded random checkpoint that is gone afterwards."""
