@@ -1,11 +1,11 @@
 """What was measured as a table for people, as data for programs, and as a plot."""
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hexgrid.benchmark.load import Measured
+from hexgrid.benchmark.load import Measured, Point
 from hexgrid.errors import ConfigError
 from hexgrid.tables import aligned
 
@@ -61,26 +61,49 @@ def check_plot(file: Path) -> None:
 
 
 def plot(measured: Sequence[Measured], title: str, file: Path) -> None:
-    """Tokens/s and p95 against the length of a text, a line for each concurrency."""
+    """Tokens/s and p95 against what was varied most, length or concurrency, a line for each of the other."""
     figures = importlib.import_module("matplotlib.figure")
     figure = figures.Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(title)
     speed, latency = figure.subplots(1, 2)
-    for concurrency in sorted({each.point.concurrency for each in measured}):
-        mine = [e for e in measured if e.point.concurrency == concurrency and e.latencies]
-        lengths = [each.point.num_tokens for each in mine]
-        label = f"concurrency {concurrency}"
+    answered = [each for each in measured if each.latencies]
+    along, across = _axes(answered)
+    for value in sorted({across.of(each.point) for each in answered}):
+        mine = [each for each in answered if across.of(each.point) == value]
+        x = [along.of(each.point) for each in mine]
         found = [each.summary() for each in mine]
-        speed.plot(lengths, [each["tokens_per_s"] for each in found], "o-", label=label)
-        latency.plot(lengths, [each["p95_ms"] for each in found], "o-", label=label)
+        label = f"{value} {across.name}"
+        speed.plot(x, [each["tokens_per_s"] for each in found], "o-", label=label)
+        latency.plot(x, [each["p95_ms"] for each in found], "o-", label=label)
     for axes, name in ((speed, "tokens/s"), (latency, "p95, ms")):
         axes.set_xscale("log", base=2)
-        axes.set_xlabel("tokens of a text")
+        axes.set_xlabel(along.name)
         axes.set_ylabel(name)
         axes.set_ylim(bottom=0)
         axes.grid(visible=True, alpha=0.3)
     speed.legend()
     figure.savefig(file)
+
+
+class _Axis(NamedTuple):
+    """Something that kinds of load differ in."""
+
+    name: str
+    of: Callable[[Point], int]
+
+
+_LENGTH = _Axis("tokens of a text", lambda point: point.num_tokens)
+_CONCURRENCY = _Axis("callers at a time", lambda point: point.concurrency)
+
+
+def _axes(measured: Sequence[Measured]) -> tuple[_Axis, _Axis]:
+    """The axis to plot along, and the one that tells the lines apart."""
+    num_lengths, num_concurrencies = (
+        len({axis.of(each.point) for each in measured}) for axis in (_LENGTH, _CONCURRENCY)
+    )
+    if num_concurrencies > num_lengths:
+        return _CONCURRENCY, _LENGTH
+    return _LENGTH, _CONCURRENCY
 
 
 def _cells(measured: Measured, share: float | None) -> tuple[str, ...]:
