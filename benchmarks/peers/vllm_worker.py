@@ -7,6 +7,9 @@ from peers.worker import serve
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+# By itself it leaves one core to a server, which is half of a small machine.
+_CORES = sorted(os.sched_getaffinity(0))
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, _CORES)))
 
 
 def main(checkpoint: str, dtype: str) -> None:

@@ -5,10 +5,11 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from starlette.types import Message
 
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
-from hexgrid.server.waiting import started_in_thread
+from hexgrid.server.waiting import result_unless_gone, started_in_thread
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import (
     DEADLINE,
@@ -124,3 +125,13 @@ def test_an_error_of_the_thread_is_the_callers(*, leaves: bool) -> None:
         pytest.raises(asyncio.CancelledError if leaves else ZeroDivisionError),
     ):
         asyncio.run(ask(threads))
+
+
+def test_what_is_answered_already_is_not_waited_for() -> None:
+    future: Future[str] = Future()
+    future.set_result("from a cache")
+
+    async def receive() -> Message:
+        raise AssertionError("nobody need listen for the client's leaving")
+
+    assert asyncio.run(result_unless_gone(future, receive)) == "from a cache"

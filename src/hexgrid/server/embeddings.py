@@ -1,9 +1,11 @@
 """POST /v1/embeddings: the life of a request, hop by hop.
 
     parse       EmbeddingRequest -> EmbeddingCall        what is asked, checked as far as no model is needed
-    encode      Tokenizer.encode in a thread             text | ids -> ids, truncated as asked
-    submit      Engine.submit in the same thread, awaited until the client goes away
+    encode      Tokenizer.encode                         text | ids -> ids, truncated as asked
+    submit      Engine.submit, awaited until the client goes away
     finish      pooling.finish, then the wire encoding
+
+A request of more than a few hundred characters takes `encode` and `submit` in a thread.
 
 The order of the checks is vLLM's: schema, model, truncation limit, length, dimensions, vocabulary.
 """
@@ -30,6 +32,9 @@ from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import ClientGoneError, result_unless_gone, started_in_thread
 from hexgrid.tokenizer import Encoded
 from hexgrid.wire import EmbeddingRequest
+
+# So few inputs and characters (or ids) are encoded sooner than a thread is reached.
+_SHORT_INPUTS, _SHORT_CHARS = 4, 512
 
 
 class EmbeddingsRoute:
@@ -68,7 +73,12 @@ class EmbeddingsRoute:
     async def _embed(
         self, request: Request, call: EmbeddingCall, model: ServedModel, client: Client
     ) -> Response:
-        encoded, future = await started_in_thread(self._threads, self._start, call, model, client)
+        if _is_short(call):
+            encoded, future = self._start(call, model, client)
+        else:
+            encoded, future = await started_in_thread(
+                self._threads, self._start, call, model, client
+            )
         hidden = await result_unless_gone(future, request.receive)
         with model.metrics.timed("encode"):
             vectors = pooling.finish(
@@ -97,7 +107,6 @@ class EmbeddingsRoute:
         encoded = self._encode(call, model)
         self._limits.take_tokens(client, encoded.num_tokens)
         try:
-            # Here and not on the event loop: it looks at every id.
             future = model.engine.submit(encoded.token_ids, priority=call.request.priority or 0)
         except HexgridError:
             self._limits.give_back(client, encoded.num_tokens)
@@ -125,6 +134,14 @@ class EmbeddingsRoute:
         model.check_dimensions(call.request.dimensions)
         model.tokenizer.check_ids(encoded.token_ids)
         return encoded
+
+
+def _is_short(call: EmbeddingCall) -> bool:
+    num_inputs = len(call.inputs)
+    if num_inputs > _SHORT_INPUTS:
+        return False
+    instruction = call.request.instruction or ""
+    return sum(map(len, call.inputs)) + num_inputs * len(instruction) <= _SHORT_CHARS
 
 
 def _count(model: ServedModel, encoded: Encoded) -> None:

@@ -51,6 +51,8 @@ async def result_unless_gone(future: "Future[Result]", receive: Receive) -> Resu
     Raises:
         ClientGoneError: that happened.
     """
+    if future.done():  # from a cache: there is nothing to wait for
+        return future.result()
     answer = asyncio.wrap_future(future)
     gone = asyncio.ensure_future(_disconnected(receive))
     try:
