@@ -16,6 +16,7 @@ from hexgrid.model import config as model_config
 from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.layers import Matrix
 from hexgrid.model.loading import load_weights, pick_device, pick_dtype
+from hexgrid.model.packed_matrix import PackedMatrix, has_onednn
 from hexgrid.model.synthetic import SHAPES, Size, config_json
 from tests.checkpoints import SMALL, CheckpointFactory, shaped
 
@@ -65,6 +66,19 @@ def test_auto_is_bfloat16_on_cuda_and_float32_on_mps(device: str, expected: torc
     assert pick_dtype("auto", torch.device(device), config_of("8B")) == expected
 
 
+@pytest.mark.skipif(not has_onednn(CPU), reason="this processor has no packed form")
+def test_matrices_are_packed_on_the_cpu(new_checkpoint: CheckpointFactory) -> None:
+    weights = load_weights(open_checkpoint(new_checkpoint()), CPU, torch.float32)
+
+    for layer in (*weights.layers, weights.last_layer):
+        assert isinstance(layer.gate_up, PackedMatrix)
+        assert isinstance(layer.down, PackedMatrix)
+        assert isinstance(layer.output, PackedMatrix)
+    assert isinstance(weights.layers[0].qkv, PackedMatrix)
+    assert isinstance(weights.last_layer.q, PackedMatrix)
+    assert isinstance(weights.last_layer.kv, PackedMatrix)
+
+
 _PARTS = (
     *(f"self_attn.{part}_proj" for part in "qkvo"),
     *(f"mlp.{part}_proj" for part in ("gate", "up", "down")),
@@ -72,9 +86,13 @@ _PARTS = (
 )
 
 
+def plain(matrix: Matrix) -> torch.Tensor:
+    assert isinstance(matrix, torch.Tensor | PackedMatrix)
+    return matrix.plain() if isinstance(matrix, PackedMatrix) else matrix
+
+
 def assert_equal(one: Matrix, other: torch.Tensor) -> None:
-    assert isinstance(one, torch.Tensor)
-    assert torch.equal(one, other)
+    assert torch.equal(plain(one), other)
 
 
 def test_parts_are_fused_in_their_order(new_checkpoint: CheckpointFactory) -> None:
@@ -113,8 +131,7 @@ def test_weights_are_converted_but_a_narrower_embedding_table_is_kept(
     weights = load_weights(open_checkpoint(new_checkpoint(dtype=stored)), CPU, dtype)
 
     assert weights.final_norm.dtype == dtype
-    assert isinstance(weights.layers[0].qkv, torch.Tensor)
-    assert weights.layers[0].qkv.dtype == dtype
+    assert plain(weights.layers[0].qkv).dtype == dtype
     assert isinstance(weights.embedding, torch.Tensor)
     assert weights.embedding.dtype == (stored if stored.itemsize < dtype.itemsize else dtype)
 

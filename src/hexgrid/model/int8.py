@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hexgrid.errors import ConfigError
+from hexgrid.model.packed_matrix import has_onednn
 
-_MACHINES = ("x86_64", "AMD64")
 _LARGEST = 127  # of an int8 weight, on both sides: -128 is not used
 _SMALLEST_SCALE = 1e-30  # of a row of zeros
 
@@ -35,7 +35,7 @@ def check_supported(device: torch.device) -> None:
             f"--quantization int8 is for CPUs, and the model would run on {device.type}: "
             "leave it out, or choose --device cpu"
         )
-    if platform.machine() not in _MACHINES or not torch.backends.mkldnn.is_available():
+    if not has_onednn(device):
         raise ConfigError(
             "--quantization int8 needs an x86-64 processor and a torch with oneDNN; this machine is "
             f"{platform.machine()}: leave it out, or choose --dtype bfloat16"

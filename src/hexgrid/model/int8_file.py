@@ -19,6 +19,7 @@ from hexgrid.errors import CheckpointError
 from hexgrid.model.checkpoint import COMPACT_EMBEDDING, Checkpoint
 from hexgrid.model.config import ModelConfig
 from hexgrid.model.embedding_table import CompactTable, check_values, quantise
+from hexgrid.model.heap import trim_heap
 from hexgrid.model.int8 import Int8Matrix, quantise_matrix
 from hexgrid.model.loading import load_embedding, load_layers, load_tensor
 from hexgrid.model.qwen3 import LastLayerWeights, LayerWeights, Norms, Weights
@@ -82,7 +83,9 @@ def _from_file(file: Path, config: ModelConfig) -> Weights:
             tensor: Tensor = opened.get_tensor(name)
             return tensor.clone()
 
-    return _weights(config, read)
+    weights = _weights(config, read)
+    trim_heap()
+    return weights
 
 
 def _weights(config: ModelConfig, read: _Read) -> Weights:

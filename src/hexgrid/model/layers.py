@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from hexgrid.model.int8 import Int8Matrix
+from hexgrid.model.packed_matrix import PackedMatrix
 
-Matrix = Tensor | Int8Matrix  # [out, in]
+Matrix = Tensor | PackedMatrix | Int8Matrix  # [out, in]
 
 
 def linear(x: Tensor, weight: Matrix) -> Tensor:
@@ -19,6 +20,8 @@ def linear(x: Tensor, weight: Matrix) -> Tensor:
     if isinstance(weight, Int8Matrix):
         product, scales = weight.multiply(x)
         return product.mul_(scales).to(x.dtype)
+    if isinstance(weight, PackedMatrix):
+        return weight.multiply(x)
     return functional.linear(x, weight.to(x.dtype))
 
 
@@ -27,7 +30,7 @@ def add_linear(target: Tensor, x: Tensor, weight: Matrix) -> None:
     if isinstance(weight, Int8Matrix):
         target.addcmul_(*weight.multiply(x))
     else:
-        target += functional.linear(x, weight.to(x.dtype))
+        target += linear(x, weight)
 
 
 def add_mlp(target: Tensor, x: Tensor, gate_up: Matrix, down: Matrix) -> None:

@@ -19,6 +19,8 @@ from hexgrid.errors import ConfigError
 from hexgrid.model.checkpoint import COMPACT_EMBEDDING, EMBEDDING, Checkpoint
 from hexgrid.model.config import ModelConfig
 from hexgrid.model.embedding_table import CompactTable, check_values, expand
+from hexgrid.model.heap import trim_heap
+from hexgrid.model.packed_matrix import PackedMatrix, pack
 from hexgrid.model.qwen3 import LastLayerWeights, LayerWeights, Norms, Weights
 
 # From this width on (the 8B model), float16 overflows on ordinary texts ("import numpy as np" is one):
@@ -75,7 +77,7 @@ def pick_dtype(
 
 
 def load_weights(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Weights:
-    """All weights of `checkpoint` on `device` in `dtype`.
+    """All weights of `checkpoint` on `device` in `dtype`, matrices in the order that its kernels read.
 
     The embedding table stays as it is stored where that is narrower, compact or in the checkpoint's own
     dtype: rows are converted as they are looked up, which loses nothing and halves the table, or quarters it.
@@ -85,14 +87,22 @@ def load_weights(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtyp
     """
     embedding = load_embedding(checkpoint, device, dtype)
     final_norm = load_tensor(checkpoint, "norm.weight", device, dtype)
-    *layers, (norms, matrices) = load_layers(checkpoint, device, dtype)
-    q, kv = matrices.pop("qkv").tensor_split((checkpoint.config.q_size,))
-    return Weights(
-        embedding,
-        tuple(LayerWeights(norms, **matrices) for norms, matrices in layers),
-        LastLayerWeights(norms, **matrices, q=q, kv=kv),
-        final_norm,
-    )
+    layers: list[LayerWeights] = []
+    for norms, matrices in load_layers(checkpoint, device, dtype):
+        if len(layers) < checkpoint.config.num_hidden_layers - 1:
+            layers.append(LayerWeights(norms, **_packed(matrices)))
+        else:
+            q, kv = matrices.pop("qkv").tensor_split((checkpoint.config.q_size,))
+            matrices |= {"q": q, "kv": kv}
+            last_layer = LastLayerWeights(norms, **_packed(matrices))
+    return Weights(embedding, tuple(layers), last_layer, final_norm)
+
+
+def _packed(matrices: dict[str, Tensor]) -> dict[str, Tensor | PackedMatrix]:
+    # Taken out one by one, so that no more than one is there twice.
+    packed = {name: pack(matrices.pop(name)) for name in list(matrices)}
+    trim_heap()
+    return packed
 
 
 def load_embedding(
