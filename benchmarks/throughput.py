@@ -1,14 +1,14 @@
 """Documents a second and a query's latency: hexgrid in each precision, and its peers, in one run.
 
-The same texts and weights, all taking turns. sentence-transformers (float32) is tried at each batch size
-once; its best one takes part. The peers of peers/ get token ids and need not tokenize. hexgrid computes every
-vector anew. The queries share an instruction and nothing else: whoever keeps its keys and values computes the
-rest.
+The same texts and weights, all taking turns, and other texts in each round, so that no cache helps.
+sentence-transformers (float32) is tried at each batch size once; its best one takes part. The peers of peers/
+get token ids and need not tokenize. The queries share an instruction and nothing else: whoever keeps its keys
+and values computes the rest.
 """
 
 import argparse
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -122,37 +122,38 @@ def compare(
     best = min(tried, key=lambda size: tried[size].seconds)
     cosines = agreements(contenders, texts, tried[best].vectors)
     runners = {**contenders, BASE: Contender("float32", theirs(best))}
+    config = open_checkpoint(directory).config
+    tokens, operations = [], []  # of each round
     documents: dict[str, list[float]] = {name: [] for name in runners}
     latencies: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(arguments.rounds):
+    for number in range(arguments.rounds):
+        texts = english_texts(tokenizer, arguments.texts, seed=100 + number)
         some = [next(asked) for _ in range(QUERIES)]
+        lengths = [len(ids) for ids in tokenizer.encode(texts).token_ids]
+        tokens.append(sum(lengths))
+        operations.append(sum(linear_operations(config, length) for length in lengths))
         for name, runner in runners.items():
             documents[name].append(runner.embed(texts).seconds)
             latencies[name] += [runner.embed([query]).seconds for query in some]
 
-    lengths = [len(ids) for ids in tokenizer.encode(texts).token_ids]
-    tokens = sum(lengths)
-    config = open_checkpoint(directory).config
-    operations = sum(linear_operations(config, length) for length in lengths)
     rows = []
     for name, runner in runners.items():
-        median = statistics.median(documents[name])
         rows.append({
             "engine": name,
-            "tokens/s": tokens / median,
+            "tokens/s": ratio(tokens, documents[name]),
             "times sentence-transformers": ratio(documents[BASE], documents[name]),
             "runs (s)": " ".join(f"{t:.1f}" for t in documents[name]),
-            **share_of_machine(runner.precision, operations / median),
+            **share_of_machine(runner.precision, ratio(operations, documents[name])),
             "query p50 (ms)": 1000 * statistics.median(latencies[name]),
             "cosine, mean": float(cosines[name].mean()) if name in cosines else 1.0,
             "cosine, least": float(cosines[name].min()) if name in cosines else 1.0,
         })  # fmt: skip
-    others = ", ".join(f"{size}: {tokens / each.seconds:.0f} tok/s" for size, each in tried.items())
+    others = ", ".join(f"{size}: {each.seconds:.1f} s" for size, each in tried.items())
     (query,) = tokenizer.encode([next(asked)]).token_ids
     report(
-        f"{len(texts)} texts of {min(lengths)} to {max(lengths)} tokens (mean {tokens / len(texts):.0f}); "
-        f"sentence-transformers at batch size {best} (once each: {others}); "
-        f"a query has {len(query)} tokens or so, the instruction's included",
+        f"{arguments.texts} texts a round, {sum(tokens) / len(tokens):.0f} tokens; sentence-transformers at "
+        f"batch size {best} (once each: {others}); a query has {len(query)} tokens or so, the "
+        "instruction's included",
         rows,
         {"benchmark": "throughput", "tokens": tokens, "best_batch_size": best},
     )
@@ -183,8 +184,8 @@ def share_of_machine(precision: str, operations_per_second: float) -> dict[str, 
     return {"GEMM rate (GOP/s)": rate / 1e9, "share of it": operations_per_second / rate}
 
 
-def ratio(theirs: list[float], ours: list[float]) -> float:
-    """How many times as fast, as the median over the rounds."""
+def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
+    """The median over the rounds."""
     return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
 
 

@@ -32,7 +32,10 @@ def test_each_input_alone_is_itself_in_any_batch(token_ids: list[TokenIds], dtyp
     def vectors(inputs: list[TokenIds]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
         hidden = model.engine.submit(inputs).result()
         found = finish(hidden, dimensions=None, normalize=True).astype(np.float64)
-        return found / np.linalg.norm(found, axis=1, keepdims=True)  # of length one in float32 only
+        found /= np.linalg.norm(
+            found, axis=1, keepdims=True
+        )  # it was of length one in float32 only
+        return found
 
     together = vectors(token_ids)
     backwards = vectors(token_ids[::-1])[::-1]
