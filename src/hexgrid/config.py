@@ -95,6 +95,11 @@ class EngineConfig(Checked):
         "then costs its own tokens only. 0: none is kept.",
         low=0,
     )
+    enforce_eager: bool = new_setting(
+        default=False,
+        text="On CUDA, launch every kernel of every pass. Else the passes of small batches are recorded at "
+        "start as CUDA graphs, which takes some time and memory then, and replayed.",
+    )
     num_threads: int | None = new_setting(
         None, "CPU threads of the forward pass.", low=1, shown_default="the physical cores"
     )

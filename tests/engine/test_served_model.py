@@ -1,7 +1,7 @@
 """A checkpoint from its directory to vectors: against sentence-transformers, and every limit of it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,15 @@ import torch
 
 from hexgrid.config import EngineConfig
 from hexgrid.encoding import Vectors
+from hexgrid.engine import served_model
 from hexgrid.engine.served_model import ServedModel, instruction_prompt, open_model
 from hexgrid.errors import CheckpointError, ConfigError, RequestError
 from hexgrid.metrics import Metrics
+from hexgrid.model import qwen3
+from hexgrid.model.cuda_graphs import BUCKETS
 from hexgrid.model.pooling import finish
 from tests.checkpoints import CheckpointFactory, random_ids, shaped
+from tests.model.tape import attend_by_sums, record_on_tape
 
 # As many rows as the real tokenizer has ids.
 REAL_VOCABULARY = shaped(vocab_size=151_669)
@@ -103,6 +107,32 @@ def test_int8_is_near_float32_and_its_vectors_are_kept_apart(
     assert len(list((tmp_path / "weights").iterdir())) == 1
     cosines = (exact * rounded).sum(axis=1)
     assert 0.99 < cosines.min() < cosines.max() < 1 - 1e-6
+
+
+@pytest.mark.parametrize("enforce_eager", [False, True])
+def test_small_passes_are_recorded_unless_every_one_shall_be_eager(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, *, enforce_eager: bool
+) -> None:
+    """As on CUDA, with a tape in place of its graphs."""
+    recorded: list[int] = []
+
+    def record(run: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        replay = record_on_tape(run)
+        recorded.append(len(replay()))
+        return replay
+
+    monkeypatch.setattr(served_model, "can_record", lambda *_: True)
+    monkeypatch.setattr(served_model, "CudaRecorder", lambda _: record)
+    monkeypatch.setattr(qwen3, "backend_for", lambda *_: attend_by_sums)
+
+    with opened(tiny_checkpoint, dtype="float32", enforce_eager=enforce_eager) as model:
+        found = embed(model, TEXTS)
+    monkeypatch.undo()
+    with opened(tiny_checkpoint, dtype="float32") as model:
+        expected = embed(model, TEXTS)
+
+    assert len(recorded) == (0 if enforce_eager else len(BUCKETS))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

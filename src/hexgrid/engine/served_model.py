@@ -18,6 +18,7 @@ from hexgrid.errors import ConfigError, RequestError
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.config import DEFAULT_MAX_MODEL_LEN, ModelConfig
+from hexgrid.model.cuda_graphs import CudaRecorder, can_record
 from hexgrid.model.fingerprint import fingerprint
 from hexgrid.model.hub import resolve
 from hexgrid.model.int8 import check_supported
@@ -174,14 +175,20 @@ def open_model(
 
 
 def _runner(model: Qwen3, config: EngineConfig, metrics: ModelMetrics) -> TorchRunner:
-    """With its prefix cache, if that gives the right vectors."""
+    """With its prefix cache and its recorded passes, if those give the right vectors."""
+    runner = TorchRunner(model, _prefixes(model, config, metrics))
+    runner.check_prefixes()
+    if not config.enforce_eager and can_record(model.device, model.dtype):
+        runner.record_graphs(CudaRecorder(model.device))
+    return runner
+
+
+def _prefixes(model: Qwen3, config: EngineConfig, metrics: ModelMetrics) -> SharedPrefixes | None:
     if config.prefix_cache_bytes == 0:
-        return TorchRunner(model)
+        return None
     prefixes = SharedPrefixes(model, config.prefix_cache_bytes, metrics.reused_tokens.inc)
     metrics.prefix_cache_bytes.set_function(lambda: prefixes.num_bytes)
-    runner = TorchRunner(model, prefixes)
-    runner.check_prefixes()
-    return runner
+    return prefixes
 
 
 def _max_model_len(config: EngineConfig, model: ModelConfig) -> int:

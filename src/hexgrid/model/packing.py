@@ -187,10 +187,16 @@ def _prefixes(
     return Prefixes(reuse.cache, *(_to_device(each, device) for each in arrays))
 
 
+def staged(tensor: Tensor, device: torch.device) -> Tensor:
+    """A host's `tensor` in memory from which a copy to `device` waits for nothing: pinned for CUDA.
+
+    It may be dropped once the copy is queued.
+    """
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
 def _to_device(
     array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]", device: torch.device
 ) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    tensor = staged(torch.from_numpy(np.ascontiguousarray(array)), device)
+    return tensor.to(device, non_blocking=device.type == "cuda")

@@ -125,7 +125,7 @@ class Qwen3:
         self.device = weights.final_norm.device
         self.dtype = weights.final_norm.dtype
         self._weights = weights
-        self._rows_per_chunk = rows_per_chunk
+        self.rows_per_chunk = rows_per_chunk
         self._rotary = RotaryEmbedding(
             config.head_dim, config.rope_theta, max_positions, self.device
         )
@@ -147,7 +147,7 @@ class Qwen3:
         config = self.config
         whole = config.hidden_size + 2 * config.kv_size  # hidden, k, v
         chunked = max(2 * config.q_size + 2 * config.kv_size, 3 * config.intermediate_size)
-        chunk = min(num_tokens, self._rows_per_chunk)
+        chunk = min(num_tokens, self.rows_per_chunk)
         return self.dtype.itemsize * (num_tokens * whole + chunk * chunked)
 
     def forward(self, packed: Packed, dtype: torch.dtype | None = None) -> Tensor:
@@ -188,7 +188,7 @@ class Qwen3:
         cos, sin = self._rotary.at(packed.positions)
         return _Pass(
             packed=packed,
-            parts=packed.parts(self._rows_per_chunk),
+            parts=packed.parts(self.rows_per_chunk),
             attend=backend_for(self.device, dtype),
             cos=cos,
             sin=sin,
