@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test check format docs bench nano wheel-test clean
+.PHONY: install serve test test-gpu check format docs bench nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -18,6 +18,10 @@ serve: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# What needs a GPU, on a machine that has one; elsewhere all of it is skipped.
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 check: install
 	$(BIN)/ruff check .

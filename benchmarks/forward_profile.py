@@ -1,12 +1,13 @@
 """Where a forward pass spends its time, in each precision: how near it is to nothing but GEMM.
 
-One batch as the server forms it on a CPU, of texts of 80 tokens on average; torch's profiler, self time by
-operator.
+One batch as the server forms it, of texts of 80 tokens on average; torch's profiler, self time by operator.
+On CUDA that is the time of an operator's kernels, and what is in none is the time when no kernel runs.
 """
 
 import argparse
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from throughput import PRECISIONS
@@ -17,15 +18,23 @@ from hexgrid.engine.served_model import CPU_PART_ROWS
 from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.int8_file import load_int8
 from hexgrid.model.loading import load_weights
-from hexgrid.model.packing import pack
+from hexgrid.model.packing import Packed, pack
 from hexgrid.model.qwen3 import Qwen3
 from hexgrid.tokenizer import Tokenizer
 
-# What an operator counts as; the rest, Python between operators included, is "other".
+# What an operator counts as; the rest, what is in none included, is "other".
 KINDS: dict[str, tuple[str, ...]] = {
-    "linear": ("aten::mm", "aten::addmm", "mkldnn::_linear_pointwise", "onednn::qlinear_pointwise"),
-    "attention": ("aten::_scaled_dot_product_flash_attention_for_cpu",),
-    "lengths of rows": ("aten::linalg_vector_norm",),
+    "linear": (
+        "aten::mm",
+        "aten::addmm",
+        "mkldnn::_linear_pointwise",
+        "onednn::qlinear_pointwise",
+    ),
+    "attention": (
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::_flash_attention_forward",
+    ),
+    "lengths of rows": ("aten::linalg_vector_norm", "aten::_fused_rms_norm"),
     "multiplying": ("aten::mul", "aten::mul_", "aten::addcmul_", "aten::silu_"),
     "copying": ("aten::copy_",),
 }
@@ -35,30 +44,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: a random one of the 0.6B shape")
     parser.add_argument("--layers", type=int, help="fewer layers for the random one")
-    parser.add_argument("--tokens", type=int, default=1024)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--tokens", type=int, help="default: 1024, on CUDA 16384")
     parser.add_argument(
-        "--rows", type=int, action="append", help="that go through a layer at a time; repeat"
+        "--rows",
+        type=int,
+        action="append",
+        help="that go through a layer at a time; repeat. Default: 512, on CUDA all",
     )
     parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--operators", type=int, default=12, help="most expensive ones to list")
-    parser.add_argument("--precision", choices=PRECISIONS, action="append")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        action="append",
+        help="repeat; default: all of them, on CUDA bfloat16",
+    )
     arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    on_cuda = device.type == "cuda"
+    num_tokens = arguments.tokens or (16_384 if on_cuda else 1024)
+    precisions = ("bfloat16",) if on_cuda else tuple(PRECISIONS)
     rows = []
     with checkpoint(arguments.checkpoint, "0.6B", num_layers=arguments.layers) as directory:
         opened = open_checkpoint(directory)
         tokenizer = Tokenizer(
             opened.tokenizer_path,
             vocab_size=opened.config.vocab_size,
-            max_model_len=arguments.tokens,
+            max_model_len=num_tokens,
         )
-        batch = take(tokenizer, arguments.tokens)
-        for precision in arguments.precision or PRECISIONS:
-            for num_rows in arguments.rows or [CPU_PART_ROWS]:
-                model = load(directory, precision, num_rows)
+        batch = take(tokenizer, num_tokens)
+        for precision in arguments.precision or precisions:
+            for num_rows in arguments.rows or [num_tokens if on_cuda else CPU_PART_ROWS]:
+                model = load(directory, precision, num_rows, device)
                 times = measure(model, batch, arguments.passes)
                 total = sum(times.values())
                 print(f"\n{precision}, {num_rows} rows: {total / 1e3:.1f} ms a pass")
-                for name, time in times.most_common(arguments.operators):
+                most = sorted(times.items(), key=lambda each: -each[1])
+                for name, time in most[: arguments.operators]:
                     print(f"  {time / total:6.1%}  {name}")
                 rows.append({
                     "precision": precision,
@@ -67,34 +90,58 @@ def main() -> None:
                     **shares(times),
                 })  # fmt: skip
     report(
-        f"Shares of a pass over {arguments.tokens} tokens", rows, {"benchmark": "forward_profile"}
+        f"Shares of a pass over {num_tokens} tokens on {device.type}",
+        rows,
+        {"benchmark": "forward_profile", "device": device.type},
     )
 
 
-def load(directory: Path, precision: str, num_rows: int) -> Qwen3:
-    """The model alone, on the CPU."""
-    opened, cpu = open_checkpoint(directory), torch.device("cpu")
+def load(directory: Path, precision: str, num_rows: int, device: torch.device) -> Qwen3:
+    """The model alone."""
+    opened = open_checkpoint(directory)
     if precision == "int8":
         weights = load_int8(opened, directory.parent / "quantized", print)
     else:
-        weights = load_weights(opened, cpu, getattr(torch, precision))
+        weights = load_weights(opened, device, getattr(torch, precision))
     return Qwen3(opened.config, weights, max_positions=1024, rows_per_chunk=num_rows)
 
 
-def measure(model: Qwen3, batch: list[list[int]], num_passes: int) -> Counter[str]:
+def measure(model: Qwen3, batch: list[list[int]], num_passes: int) -> dict[str, float]:
     """Microseconds of a pass by operator, and of what is in none."""
     packed = pack(batch, model.device)
     for _ in range(3):  # kernels are chosen
         model.forward(packed)
+    if model.device.type == "cuda":
+        return on_cuda(model, packed, num_passes)
     with profile(activities=[ProfilerActivity.CPU]) as found:
         for _ in range(num_passes):
             with torch.profiler.record_function("pass"):
                 model.forward(packed)
-    times: Counter[str] = Counter()
+    times: dict[str, float] = defaultdict(float)
     for event in found.key_averages():
         times["outside operators" if event.key == "pass" else event.key] += (
             event.self_cpu_time_total / num_passes
         )
+    return times
+
+
+def on_cuda(model: Qwen3, packed: Packed, num_passes: int) -> dict[str, float]:
+    """The same of kernels, by the operator that launched them; the whole is timed without the profiler."""
+    torch.cuda.synchronize()
+    start = perf_counter()
+    for _ in range(num_passes):
+        model.forward(packed)
+    torch.cuda.synchronize()
+    whole = 1e6 * (perf_counter() - start) / num_passes
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        for _ in range(num_passes):
+            model.forward(packed)
+        torch.cuda.synchronize()
+    times: dict[str, float] = defaultdict(float)
+    for event in found.key_averages():
+        if event.device_type.name == "CPU":  # the kernels are events of their own, too
+            times[event.key] += event.self_device_time_total / num_passes
+    times["no kernel"] = max(0.0, whole - sum(times.values()))
     return times
 
 
@@ -107,10 +154,12 @@ def take(tokenizer: Tokenizer, num_tokens: int) -> list[list[int]]:
     return batch
 
 
-def shares(times: Counter[str]) -> dict[str, float]:
+def shares(times: dict[str, float]) -> dict[str, float]:
     """The share of each kind."""
     total = sum(times.values())
-    found = {kind: sum(times[name] for name in names) / total for kind, names in KINDS.items()}
+    found = {
+        kind: sum(times.get(name, 0.0) for name in names) / total for kind, names in KINDS.items()
+    }
     return {**found, "other": 1 - sum(found.values())}
 
 

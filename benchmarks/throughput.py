@@ -4,12 +4,16 @@ The same texts and weights, all taking turns, and other texts in each round, so 
 sentence-transformers (float32) is tried at each batch size once; its best one takes part. The peers of peers/
 get token ids and need not tokenize. The queries share an instruction and nothing else: whoever keeps its keys
 and values computes the rest.
+
+With --device cuda: texts of 512 tokens, bfloat16 with CUDA graphs and without, and sentence-transformers in
+bfloat16.
 """
 
 import argparse
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -19,23 +23,25 @@ import torch
 from peers.process import PEERS, Running, running
 from workload import checkpoint, english_texts, queries, report
 
-from hexgrid.config import EngineConfig
+from hexgrid.config import Device, EngineConfig
 from hexgrid.encoding import Vectors
 from hexgrid.engine.served_model import ServedModel, open_model
 from hexgrid.metrics import Metrics
-from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.gemm import gemm_rate, linear_operations
-from hexgrid.model.loading import pick_device
 from hexgrid.model.pooling import finish
 from hexgrid.tokenizer import Tokenizer
 
+# Settings of hexgrid by the name of a row.
 PRECISIONS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
     "bfloat16": {"dtype": "bfloat16"},
     "int8": {"quantization": "int8"},
 }
-BASE = "sentence-transformers, float32"
-BATCH_SIZES = (4, 8, 16, 32)
+ON_CUDA: dict[str, dict[str, Any]] = {
+    "bfloat16": {"dtype": "bfloat16"},
+    "bfloat16-eager": {"dtype": "bfloat16", "enforce_eager": True},
+}
+BASE = "sentence-transformers"
 # No speed counts unless the vectors agree: the least cosine to sentence-transformers'.
 LEAST_COSINE = {"float32": 0.999999, "bfloat16": 0.999, "int8": 0.98, "Q8_0": 0.98}
 QUERIES = 10  # a round
@@ -58,47 +64,83 @@ class Contender(NamedTuple):
     embed: Embed
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What is run on a kind of device, unless the command line says otherwise."""
+
+    precisions: dict[str, dict[str, Any]]
+    peers: tuple[str, ...]
+    num_texts: int  # a round
+    num_tokens: int | None  # of each text; None: 8 to 400
+    base_precision: str  # of sentence-transformers
+    base_batch_sizes: tuple[int, ...]
+    num_rounds: int = 5
+
+
+SETUPS: dict[Device, Setup] = {
+    "cpu": Setup(PRECISIONS, tuple(PEERS), 96, None, "float32", (4, 8, 16, 32)),
+    "cuda": Setup(ON_CUDA, (), 2048, 512, "bfloat16", (16, 32, 64, 128)),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: a random one of the 0.6B shape")
     parser.add_argument(
         "--layers", type=int, help="fewer layers for the random one, to try the script"
     )
-    parser.add_argument("--texts", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", choices=SETUPS, default="cpu")
+    parser.add_argument("--texts", type=int, help="default: 96, on CUDA 2048")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, action="append", help="repeat; default: all of them"
+        "--tokens", type=int, help="of each text; default: 8 to 400, mean 80; on CUDA 512"
+    )
+    parser.add_argument("--rounds", type=int, help="default: 5")
+    parser.add_argument(
+        "--precision",
+        choices={**PRECISIONS, **ON_CUDA},
+        action="append",
+        help="repeat; default: all of the device",
     )
     parser.add_argument(
-        "--peers", choices=PEERS, nargs="*", default=list(PEERS), help="default: all of them"
+        "--peers", choices=PEERS, nargs="*", help="default: all of them, on CUDA none"
     )
     arguments = parser.parse_args()
+    setup = SETUPS[arguments.device]
+    setup = replace(
+        setup,
+        peers=setup.peers if arguments.peers is None else tuple(arguments.peers),
+        num_texts=arguments.texts or setup.num_texts,
+        num_tokens=arguments.tokens or setup.num_tokens,
+        num_rounds=arguments.rounds or setup.num_rounds,
+    )
     with (
         checkpoint(arguments.checkpoint, "0.6B", num_layers=arguments.layers) as directory,
         ExitStack() as stack,
     ):
         models = {
-            name: stack.enter_context(opened(directory, name))
-            for name in arguments.precision or PRECISIONS
+            name: stack.enter_context(opened(directory, name, arguments.device))
+            for name in arguments.precision or setup.precisions
         }
-        tokenizer = next(iter(models.values())).tokenizer
+        some = next(iter(models.values()))
         contenders = {
-            f"hexgrid, {name}": Contender(name, hexgrid_embed(model))
+            f"hexgrid, {name}": Contender(model.precision, hexgrid_embed(model))
             for name, model in models.items()
         }
-        for name in arguments.peers:
+        for name in setup.peers:
             peer = stack.enter_context(running(name, directory))
-            embed = peer_embed(peer, tokenizer)
+            embed = peer_embed(peer, some.tokenizer)
             contenders[PEERS[name].title] = Contender(PEERS[name].precision, embed)
-        instruction = next(iter(models.values())).prompts.get("query", "")
-        compare(directory, contenders, tokenizer, instruction, arguments)
+        compare(directory, contenders, some, setup, arguments.device)
 
 
 @contextmanager
-def opened(directory: Path, precision: str) -> Iterator[ServedModel]:
+def opened(directory: Path, precision: str, device: Device = "auto") -> Iterator[ServedModel]:
     """hexgrid in one precision, with the quantised weights beside the checkpoint."""
     config = EngineConfig(
-        **PRECISIONS[precision], result_cache_bytes=0, quantized_dir=directory.parent / "quantized"
+        **{**PRECISIONS, **ON_CUDA}[precision],
+        device=device,
+        result_cache_bytes=0,
+        quantized_dir=directory.parent / "quantized",
     )
     model = open_model(["hexgrid"], directory, config, Metrics())
     try:
@@ -110,28 +152,29 @@ def opened(directory: Path, precision: str) -> Iterator[ServedModel]:
 def compare(
     directory: Path,
     contenders: dict[str, Contender],
-    tokenizer: Tokenizer,
-    instruction: str,
-    arguments: argparse.Namespace,
+    model: ServedModel,
+    setup: Setup,
+    device: Device,
 ) -> None:
     """Run all over the same texts and print the table."""
-    texts = english_texts(tokenizer, arguments.texts)
-    asked = queries(instruction)
-    theirs = sentence_transformers_embed(directory)
-    tried = {size: theirs(size)(texts) for size in BATCH_SIZES}
+    alike = {} if (n := setup.num_tokens) is None else {"mean": n, "low": n, "high": n}
+    texts = english_texts(model.tokenizer, setup.num_texts, **alike)
+    asked = queries(model.prompts.get("query", ""))
+    theirs = sentence_transformers_embed(directory, device, setup.base_precision)
+    tried = {size: theirs(size)(texts) for size in setup.base_batch_sizes}
     best = min(tried, key=lambda size: tried[size].seconds)
     cosines = agreements(contenders, texts, tried[best].vectors)
-    runners = {**contenders, BASE: Contender("float32", theirs(best))}
-    config = open_checkpoint(directory).config
+    base = f"{BASE}, {setup.base_precision}"
+    runners = {**contenders, base: Contender(setup.base_precision, theirs(best))}
     tokens, operations = [], []  # of each round
     documents: dict[str, list[float]] = {name: [] for name in runners}
     latencies: dict[str, list[float]] = {name: [] for name in runners}
-    for number in range(arguments.rounds):
-        texts = english_texts(tokenizer, arguments.texts, seed=100 + number)
+    for number in range(setup.num_rounds):
+        texts = english_texts(model.tokenizer, setup.num_texts, seed=100 + number, **alike)
         some = [next(asked) for _ in range(QUERIES)]
-        lengths = [len(ids) for ids in tokenizer.encode(texts).token_ids]
+        lengths = [len(ids) for ids in model.tokenizer.encode(texts).token_ids]
         tokens.append(sum(lengths))
-        operations.append(sum(linear_operations(config, length) for length in lengths))
+        operations.append(sum(linear_operations(model.config, length) for length in lengths))
         for name, runner in runners.items():
             documents[name].append(runner.embed(texts).seconds)
             latencies[name] += [runner.embed([query]).seconds for query in some]
@@ -141,21 +184,20 @@ def compare(
         rows.append({
             "engine": name,
             "tokens/s": ratio(tokens, documents[name]),
-            "times sentence-transformers": ratio(documents[BASE], documents[name]),
-            "runs (s)": " ".join(f"{t:.1f}" for t in documents[name]),
-            **share_of_machine(runner.precision, ratio(operations, documents[name])),
+            f"times {BASE}": ratio(documents[base], documents[name]),
+            "runs (s)": " ".join(f"{t:.3g}" for t in documents[name]),
+            **share_of_machine(device, runner.precision, ratio(operations, documents[name])),
             "query p50 (ms)": 1000 * statistics.median(latencies[name]),
             "cosine, mean": float(cosines[name].mean()) if name in cosines else 1.0,
             "cosine, least": float(cosines[name].min()) if name in cosines else 1.0,
         })  # fmt: skip
     others = ", ".join(f"{size}: {each.seconds:.1f} s" for size, each in tried.items())
-    (query,) = tokenizer.encode([next(asked)]).token_ids
+    (query,) = model.tokenizer.encode([next(asked)]).token_ids
     report(
-        f"{arguments.texts} texts a round, {sum(tokens) / len(tokens):.0f} tokens; sentence-transformers at "
-        f"batch size {best} (once each: {others}); a query has {len(query)} tokens or so, the "
-        "instruction's included",
+        f"{setup.num_texts} texts a round, {sum(tokens) / len(tokens):.0f} tokens; {BASE} at batch size "
+        f"{best} (once each: {others}); a query has {len(query)} tokens or so, the instruction's included",
         rows,
-        {"benchmark": "throughput", "tokens": tokens, "best_batch_size": best},
+        {"benchmark": "throughput", "device": device, "tokens": tokens, "best_batch_size": best},
     )
 
 
@@ -176,11 +218,13 @@ def agreements(
     return cosines
 
 
-def share_of_machine(precision: str, operations_per_second: float) -> dict[str, Any]:
+def share_of_machine(
+    device: Device, precision: str, operations_per_second: float
+) -> dict[str, Any]:
     """Beside the rate of products alone, where hexgrid computes in this precision."""
     if precision not in PRECISIONS:
         return {"GEMM rate (GOP/s)": "-", "share of it": "-"}
-    rate = gemm_rate(pick_device("auto"), precision)
+    rate = gemm_rate(torch.device(device), precision)
     return {"GEMM rate (GOP/s)": rate / 1e9, "share of it": operations_per_second / rate}
 
 
@@ -208,11 +252,14 @@ def peer_embed(peer: Running, tokenizer: Tokenizer) -> Embed:
     return embed
 
 
-def sentence_transformers_embed(directory: Path) -> Callable[[int], Embed]:
+def sentence_transformers_embed(
+    directory: Path, device: Device = "cpu", precision: str = "float32"
+) -> Callable[[int], Embed]:
     """sentence-transformers as its users call it, at a given batch size."""
     from sentence_transformers import SentenceTransformer
 
-    peer = SentenceTransformer(str(directory), device="cpu", model_kwargs={"dtype": torch.float32})
+    dtype: torch.dtype = getattr(torch, precision)
+    peer = SentenceTransformer(str(directory), device=device, model_kwargs={"dtype": dtype})
 
     def at(batch_size: int) -> Embed:
         def embed(texts: list[str]) -> Vectors:

@@ -19,38 +19,19 @@ from hexgrid.model.loading import pick_device, pick_dtype
 from hexgrid.model.packing import Reuse, pack
 from hexgrid.model.qwen3 import Qwen3
 from hexgrid.model.synthetic import make_checkpoint
-from tests.checkpoints import CheckpointFactory, random_ids, shaped
+from tests.checkpoints import random_ids
 from tests.model.running import Transformers, embed, open_qwen3
 from tests.reference import Reference
 
 pytestmark = pytest.mark.gpu
 
-# The published head_dim, which kernels are made for; everything else small.
-SHAPE = shaped(head_dim=128, num_attention_heads=8, num_key_value_heads=4, hidden_size=256)
 BATCH = random_ids([1, 2, 17, 17, 128, 129, 1000])
-
-
-@pytest.fixture(scope="module")
-def cuda() -> torch.device:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    return torch.device("cuda")
-
-
-@pytest.fixture(scope="module")
-def directory(new_checkpoint: CheckpointFactory) -> Path:
-    return new_checkpoint(SHAPE, dtype=torch.bfloat16)
 
 
 @pytest.fixture(scope="module")
 def expected(directory: Path) -> torch.Tensor:
     """The vectors of BATCH in float32 on the processor."""
     return embed(open_qwen3(directory), BATCH)
-
-
-@pytest.fixture(scope="module")
-def narrow(directory: Path, cuda: torch.device) -> Qwen3:
-    return open_qwen3(directory, torch.bfloat16, device=cuda)
 
 
 def test_auto_is_bfloat16_on_cuda(cuda: torch.device, narrow: Qwen3) -> None:
