@@ -1,5 +1,9 @@
 """What is counted, as Prometheus reads it."""
 
+import importlib.metadata
+import sys
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -37,9 +41,51 @@ def test_an_http_request_is_counted_by_path_and_status(metrics: Metrics) -> None
 
 
 def test_a_rejection_is_counted_by_model_and_reason(metrics: Metrics, model: ModelMetrics) -> None:
-    model.rejected("RateLimitError")
+    metrics.rejected("nano", "overloaded")
+    metrics.rejected("", "unauthorized")
 
-    assert samples(metrics)["rejections_total", "nano", "RateLimitError"] == 1
+    counted = samples(metrics)
+    assert counted["rejections_total", "nano", "overloaded"] == 1
+    assert counted["rejections_total", "", "unauthorized"] == 1
+
+
+def test_faults_of_the_server_are_shown_before_there_are_any(
+    metrics: Metrics, model: ModelMetrics
+) -> None:
+    counted = samples(metrics)
+
+    assert [
+        counted["rejections_total", "nano", r] for r in ("internal", "engine", "non_finite")
+    ] == [
+        0,
+        0,
+        0,
+    ]
+
+
+def test_what_runs_and_how_it_was_loaded_are_constant_ones(
+    metrics: Metrics, model: ModelMetrics
+) -> None:
+    model.describe(
+        device="cpu", dtype="float32", quantization="int8", dimension=256, max_model_len=512
+    )
+
+    counted = samples(metrics)
+    versions = [importlib.metadata.version(package) for package in ("torch", "hexgrid")]
+    python = ".".join(map(str, sys.version_info[:3]))
+    # in the order of the labels' names
+    assert counted["build_info", python, *versions] == 1
+    assert counted["model_info", "cpu", "256", "float32", "512", "nano", "int8"] == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="where there is no /proc")
+def test_the_process_is_told_of_under_the_names_that_all_clients_use(metrics: Metrics) -> None:
+    counted = samples(metrics)
+
+    assert counted["process_resident_memory_bytes",] > 2**20
+    assert counted["process_cpu_seconds_total",] > 0
+    assert 0 < counted["process_open_fds",] < counted["process_max_fds",]
+    assert counted["process_start_time_seconds",] > 1e9
 
 
 @pytest.mark.parametrize("phase", ["tokenize", "queue", "forward", "encode"])
@@ -76,9 +122,13 @@ def test_two_objects_share_nothing(metrics: Metrics, model: ModelMetrics) -> Non
     assert ("prompt_tokens_total", "nano") not in samples(Metrics())
 
 
-def test_every_name_begins_with_the_projects(metrics: Metrics) -> None:
-    families = list(text_string_to_metric_families(metrics.text().decode()))
+def test_the_list_of_instruments_is_what_is_exposed(metrics: Metrics) -> None:
+    exposed = {
+        (family.name + "_total" * (family.type == "counter"), family.type, family.documentation)
+        for family in text_string_to_metric_families(metrics.text().decode())
+        if not family.name.startswith("process_") and not family.name.endswith("_created")
+    }
 
-    assert families
-    assert all(family.name.startswith("hexgrid_") for family in families)
-    assert all(family.documentation for family in families)
+    assert exposed == {(each.name, each.kind, each.text) for each in metrics.instruments}
+    assert all(each.name.startswith("hexgrid_") and each.text for each in metrics.instruments)
+    assert len(exposed) == len(metrics.instruments)

@@ -21,7 +21,7 @@ HexgridError                     500 InternalServerError
 +-- DeadlineError                504
 
 The body's shape is `{"error": {"message", "type", "param", "code"}}`, `code` being the HTTP status
-(the contract of vLLM's server, whose type names are kept).
+(the contract of vLLM's server, whose type names are kept). `reason` is what /metrics counts a refusal under.
 """
 
 from typing import ClassVar
@@ -32,6 +32,7 @@ class HexgridError(Exception):
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "InternalServerError"
+    reason: ClassVar[str] = "internal"
 
     def __init__(self, message: str, *, param: str | None = None, index: int | None = None) -> None:
         super().__init__(message)
@@ -66,12 +67,14 @@ class RequestError(HexgridError):
 
     status = 400
     type = "BadRequestError"
+    reason = "bad_request"
 
 
 class SchemaError(RequestError):
     """The body is not JSON of the documented form."""
 
     type = "Bad Request"
+    reason = "bad_schema"
 
 
 class UnauthorizedError(RequestError):
@@ -79,6 +82,7 @@ class UnauthorizedError(RequestError):
 
     status = 401
     type = "AuthenticationError"
+    reason = "unauthorized"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -90,6 +94,7 @@ class ForbiddenError(RequestError):
 
     status = 403
     type = "PermissionDeniedError"
+    reason = "forbidden"
 
 
 class ModelNotFoundError(RequestError):
@@ -97,6 +102,7 @@ class ModelNotFoundError(RequestError):
 
     status = 404
     type = "NotFoundError"
+    reason = "model_not_found"
 
 
 class BodyTooLargeError(RequestError):
@@ -104,6 +110,7 @@ class BodyTooLargeError(RequestError):
 
     status = 413
     type = "RequestEntityTooLargeError"
+    reason = "body_too_large"
 
 
 class RateLimitedError(RequestError):
@@ -111,6 +118,7 @@ class RateLimitedError(RequestError):
 
     status = 429
     type = "RateLimitError"
+    reason = "rate_limited"
 
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
@@ -124,13 +132,19 @@ class RateLimitedError(RequestError):
 class OverloadedError(RateLimitedError):
     """The queue is full."""
 
+    reason = "overloaded"
+
 
 class EngineError(HexgridError):
     """A forward pass failed for this input alone."""
 
+    reason = "engine"
+
 
 class NonFiniteError(EngineError):
     """The model gave NaN or infinity for this input, in its own precision and again in float32."""
+
+    reason = "non_finite"
 
 
 class EngineClosedError(HexgridError):
@@ -138,10 +152,13 @@ class EngineClosedError(HexgridError):
 
     status = 503
     type = "ServiceUnavailableError"
+    reason = "stopping"
 
 
 class UsageError(HexgridError):
     """The record of what was used is missing, or cannot be written or read."""
+
+    reason = "usage"
 
 
 class KeyStoreError(HexgridError):
@@ -149,6 +166,7 @@ class KeyStoreError(HexgridError):
 
     status = 503
     type = "ServiceUnavailableError"
+    reason = "key_store"
 
 
 class DeadlineError(HexgridError):
@@ -156,3 +174,4 @@ class DeadlineError(HexgridError):
 
     status = 504
     type = "GatewayTimeoutError"
+    reason = "deadline"

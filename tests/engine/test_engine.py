@@ -141,6 +141,7 @@ def test_a_row_that_is_not_finite_is_computed_again_in_float32(bench: Bench, bad
 
     assert rows(future) == [row_of([1]), row_of([bad, 2]), row_of([3])]
     assert bench.runner.in_float32 == [[bad, 2]]
+    assert bench.sample("float32_retries_total") == 1
 
 
 def test_a_row_that_is_not_finite_in_float32_either_is_an_error(bench: Bench) -> None:

@@ -41,6 +41,7 @@ def test_a_request_past_its_deadline_leaves_the_queue(
 
         wait_for_metric(client, "queue_sequences", 0, model_name="m")
         assert request.result().status_code == 504
+        assert metric(client, "rejections_total", model_name="m", reason="deadline") == 1
         runner.gate.set()
     assert runner.started == [[1]]
 
@@ -68,6 +69,7 @@ def test_more_tokens_than_may_wait_are_a_429_with_a_time(
         runner.wait_until_started(1)
         waiting = callers.submit(embed, client, [2] * 8)
         wait_for_metric(client, "queue_tokens", 8, model_name="m")
+        assert metric(client, "queue_max_tokens", model_name="m") == 10
 
         refused, taken = embed(client, [3] * 3), callers.submit(embed, client, [4] * 2)
         wait_for_metric(client, "queue_tokens", 10, model_name="m")
@@ -77,7 +79,7 @@ def test_more_tokens_than_may_wait_are_a_429_with_a_time(
         assert (detail["code"], detail["type"]) == (429, "RateLimitError")
         assert int(refused.headers["retry-after"]) >= 1
         assert "8 tokens wait already and this request has 3; at most 10" in detail["message"]
-        assert metric(client, "rejections_total", model_name="m", reason="RateLimitError") == 1
+        assert metric(client, "rejections_total", model_name="m", reason="overloaded") == 1
         for request in (running, waiting, taken):
             vectors(request.result())
 

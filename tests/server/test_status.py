@@ -56,7 +56,9 @@ def test_a_dead_engine_shows_in_every_probe_but_liveness(tiny_model: ServedModel
         assert [error(answer)["type"] for answer in answers] == ["ServiceUnavailableError"] * 5
         assert [answer.status_code for answer in answers] == [503] * 5
         assert client.get("/live").status_code == 200
+        assert metric(client, "model_ready", model_name="dying") == 0
         assert embed(client, "unaffected", model="good").status_code == 200
+        assert metric(client, "model_ready", model_name="good") == 1
 
 
 def test_the_version_is_the_packages(client: httpx2.Client) -> None:
@@ -120,10 +122,13 @@ def test_metrics_count_what_happened(tiny_model: ServedModel) -> None:
         assert count("joined_inputs_total", model_name="m") == 1
         assert count("batch_tokens_sum", model_name="m") == 4
         assert count("batch_sequences_sum", model_name="m") == 2
+        assert count("batch_max_tokens", model_name="m") == 1024
+        assert count("tokens_per_second", model_name="m") > 0
+        assert count("request_duration_seconds_count", model_name="m") == 2
         assert count("queue_sequences", model_name="m") == 0
         assert count("queue_tokens", model_name="m") == 0
         assert count("failed_batches_total", model_name="m") == 0
-        assert count("rejections_total", model_name="m", reason="BadRequestError") == 1
+        assert count("rejections_total", model_name="m", reason="bad_request") == 1
         assert count("phase_duration_seconds_count", model_name="m", phase="tokenize") == 3
         assert count("phase_duration_seconds_count", model_name="m", phase="queue") == 2
         assert count("phase_duration_seconds_count", model_name="m", phase="encode") == 2
@@ -136,3 +141,11 @@ def test_metrics_count_what_happened(tiny_model: ServedModel) -> None:
         assert count("http_requests_total", path="other", status="404") == 3
         assert "nope" not in client.get("/metrics").text
         assert "alias" not in client.get("/metrics").text
+
+
+def test_a_model_is_described_as_it_was_loaded(client: httpx2.Client) -> None:
+    expected = {"dtype": "float32", "quantization": "none", "device": "cpu", "dimension": "64"}
+
+    found = metric(client, "model_info", model_name="other", max_model_len="32768", **expected)
+
+    assert found == 1

@@ -40,7 +40,7 @@ def test_a_client_that_leaves_frees_what_has_not_run(
         wait_for_metric(client, "queue_sequences", 0, model_name="m")
         wait_for_metric(client, "http_requests_in_flight", 1)
         assert metric(client, "queue_tokens", model_name="m") == 0
-        assert metric(client, "rejections_total", model_name="m", reason="ClientGone") == 1
+        assert metric(client, "rejections_total", model_name="m", reason="client_gone") == 1
         assert metric(client, "http_requests_total", path="/v1/embeddings", status="499") == 1
         runner.gate.set()
         vectors(embed(client, [4]))

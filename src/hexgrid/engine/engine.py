@@ -80,6 +80,9 @@ class NativeEngine:
         self._news = threading.Condition()
         metrics.queue_sequences.set_function(lambda: len(scheduler))
         metrics.queue_tokens.set_function(lambda: scheduler.num_waiting_tokens)
+        metrics.queue_max_tokens.set(max_num_queued_tokens)
+        metrics.batch_max_tokens.set(scheduler.max_num_batched_tokens)
+        metrics.tokens_per_second.set_function(lambda: self._tokens_per_second)
         metrics.result_cache_bytes.set_function(lambda: results.num_bytes)
         self._thread = threading.Thread(target=self._loop, name="hexgrid-engine", daemon=True)
         self._thread.start()
@@ -315,6 +318,7 @@ class NativeEngine:
         sequence.fail(error_at)
 
     def _retry_in_float32(self, sequence: Sequence) -> None:
+        self._metrics.float32_retries.inc()
         try:
             hidden = self._runner.run_float32([sequence.token_ids])
         except Exception as error:  # noqa: BLE001 (the same)

@@ -140,6 +140,13 @@ def open_model(
         rows_per_chunk=min(batched_tokens, CPU_PART_ROWS) if on_cpu else batched_tokens,
     )
     model_metrics = ModelMetrics(metrics, names[0])
+    model_metrics.describe(
+        device=device.type,
+        dtype=str(qwen3.dtype).removeprefix("torch."),
+        quantization=config.quantization,
+        dimension=checkpoint.config.hidden_size,
+        max_model_len=max_model_len,
+    )
     runner = _runner(qwen3, config, model_metrics)
     # Kernels are chosen and memory pools made on the first pass, not on the first request.
     runner.run([[0] * min(_WARM_UP_TOKENS, max_model_len)])()

@@ -23,6 +23,7 @@ from hexgrid.server.registry import Models
 from hexgrid.server.status import StatusRoutes
 from hexgrid.server.tokenization import TokenizationRoutes
 from hexgrid.server.usage import UsageMeter
+from hexgrid.server.waiting import ClientGoneError
 
 # Tokenising runs in Rust without the interpreter lock and is itself parallel over a batch's texts.
 _TOKENIZER_THREADS = 2
@@ -67,7 +68,7 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
             usage.close()
 
     open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
-    return Starlette(
+    app = Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=[
@@ -82,6 +83,9 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
             HexgridError: on_hexgrid_error,
             HTTPException: on_http_exception,
             ClientDisconnect: on_client_gone,
+            ClientGoneError: on_client_gone,
             Exception: on_bug,
         },
     )
+    app.state.metrics = metrics  # for server/errors.py
+    return app

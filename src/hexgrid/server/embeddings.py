@@ -11,6 +11,7 @@ The order of the checks is vLLM's: schema, model, truncation limit, length, dime
 """
 
 from concurrent.futures import Executor, Future
+from time import perf_counter
 
 import msgspec
 from starlette.requests import Request
@@ -25,11 +26,11 @@ from hexgrid.server.answer import Answer, render
 from hexgrid.server.auth import Client, client_of
 from hexgrid.server.body import read_struct
 from hexgrid.server.embedding_call import EmbeddingCall, parse, truncation_of, with_prompt
-from hexgrid.server.errors import CLIENT_CLOSED_REQUEST
+from hexgrid.server.errors import note_model
 from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.usage import UsageMeter
-from hexgrid.server.waiting import ClientGoneError, result_unless_gone, started_in_thread
+from hexgrid.server.waiting import result_unless_gone, started_in_thread
 from hexgrid.tokenizer import Encoded
 from hexgrid.wire import EmbeddingRequest
 
@@ -57,18 +58,15 @@ class EmbeddingsRoute:
 
     async def create(self, request: Request) -> Response:
         """The endpoint."""
+        start = perf_counter()
         body = await read_struct(request, self._decoder, self._config.max_body_bytes)
         call = parse(body, request.headers.get("x-request-id"))
         client = client_of(request)
         model = self._models.find(body.model, client)
-        try:
-            return await self._embed(request, call, model, client)
-        except HexgridError as error:
-            model.metrics.rejected(error.type)
-            raise
-        except ClientGoneError:
-            model.metrics.rejected("ClientGone")
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        note_model(request, model.name)
+        response = await self._embed(request, call, model, client)
+        model.metrics.request_seconds.observe(perf_counter() - start)
+        return response
 
     async def _embed(
         self, request: Request, call: EmbeddingCall, model: ServedModel, client: Client

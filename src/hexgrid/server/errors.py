@@ -1,20 +1,51 @@
-"""Every error as a response, in the one shape that all of them have; nothing else makes error bodies."""
+"""Every error as a response, in the one shape that all of them have, and counted by its reason.
+
+Nothing else makes error bodies or counts rejections: none is missed, and none counted twice.
+"""
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from hexgrid.errors import HexgridError
+from hexgrid.errors import HexgridError, RequestError
+from hexgrid.metrics import Metrics
 
 # nginx's number for it; nobody is left to read the answer, but the metrics are.
-CLIENT_CLOSED_REQUEST = 499
+_CLIENT_CLOSED_REQUEST = 499
 _HTTP_TYPES = {404: "NotFoundError", 405: "MethodNotAllowedError"}
+_HTTP_REASONS = {404: "unknown_path", 405: "wrong_method"}
+CLIENT_GONE = "client_gone"
+# Of all rejections that no HexgridError stands for.
+OTHER_REASONS = (*_HTTP_REASONS.values(), CLIENT_GONE)
+
+
+class _Rejection(Response):
+    """A response that is counted under its reason when it is sent."""
+
+    def __init__(
+        self, status: int, reason: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(body, status, headers, media_type="application/json" if body else None)
+        self._reason = reason
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
+        metrics: Metrics = connection.app.state.metrics
+        metrics.rejected(getattr(connection.state, "model_name", ""), self._reason)
+        await super().__call__(scope, receive, send)
+
+
+def note_model(connection: HTTPConnection, name: str) -> None:
+    """Let an error that follows be counted under the model of this name."""
+    connection.state.model_name = name
 
 
 def error_response(error: HexgridError) -> Response:
     """The answer to a request that ended in `error`."""
-    return _response(error.status, error.message, error.type, error.param, error.headers)
+    body = _body(error.status, error.message, error.type, error.param)
+    return _Rejection(error.status, error.reason, body, error.headers)
 
 
 async def on_hexgrid_error(_: Request, error: Exception) -> Response:
@@ -26,14 +57,16 @@ async def on_hexgrid_error(_: Request, error: Exception) -> Response:
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Starlette's handler for what its router raises: unknown paths and methods."""
     assert isinstance(error, HTTPException)
-    kind = _HTTP_TYPES.get(error.status_code, "BadRequestError")
+    status = error.status_code
     message = f"{error.detail}: {request.method} {request.url.path[:200]}"
-    return _response(error.status_code, message, kind, None, dict(error.headers or {}))
+    body = _body(status, message, _HTTP_TYPES.get(status, "BadRequestError"), None)
+    reason = _HTTP_REASONS.get(status, RequestError.reason)
+    return _Rejection(status, reason, body, dict(error.headers or {}))
 
 
 async def on_client_gone(_: Request, __: Exception) -> Response:
-    """Starlette's handler for a connection that was closed before the body had arrived."""
-    return Response(status_code=CLIENT_CLOSED_REQUEST)
+    """Starlette's handler for a connection that was closed before its body, or its answer, was there."""
+    return _Rejection(_CLIENT_CLOSED_REQUEST, CLIENT_GONE)
 
 
 async def on_bug(_: Request, __: Exception) -> Response:
@@ -41,8 +74,6 @@ async def on_bug(_: Request, __: Exception) -> Response:
     return error_response(HexgridError("Internal error; the server's log says more"))
 
 
-def _response(
-    status: int, message: str, kind: str, param: str | None, headers: dict[str, str]
-) -> Response:
-    body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
-    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+def _body(status: int, message: str, kind: str, param: str | None) -> bytes:
+    detail = {"message": message, "type": kind, "param": param, "code": status}
+    return orjson.dumps({"error": detail})

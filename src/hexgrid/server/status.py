@@ -2,11 +2,14 @@
 
 import time
 import uuid
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hexgrid import __version__
+from hexgrid.engine.protocols import Engine
+from hexgrid.errors import HexgridError
 from hexgrid.metrics import Metrics
 from hexgrid.server.auth import client_of
 from hexgrid.server.openapi import openapi_document
@@ -22,6 +25,8 @@ class StatusRoutes:
         self._models = models
         self._metrics = metrics
         self._openapi = openapi_document()
+        for model in models:
+            model.metrics.ready.set_function(partial(_readiness, model.engine))
 
     async def live(self, _: Request) -> Response:
         """200 while the process answers at all."""
@@ -59,3 +64,12 @@ class StatusRoutes:
 
     async def openapi(self, _: Request) -> Response:
         return Response(self._openapi, media_type="application/json")
+
+
+def _readiness(engine: Engine) -> float:
+    """1 when the engine can answer, else 0."""
+    try:
+        engine.check_health()
+    except HexgridError:
+        return 0.0
+    return 1.0

@@ -10,6 +10,7 @@ from hexgrid.config import ServerConfig
 from hexgrid.errors import RequestError
 from hexgrid.server.auth import client_of
 from hexgrid.server.body import read_struct
+from hexgrid.server.errors import note_model
 from hexgrid.server.registry import Models
 from hexgrid.server.waiting import in_thread
 from hexgrid.wire import (
@@ -37,6 +38,7 @@ class TokenizationRoutes:
         """The ids of one text of any length."""
         body = await read_struct(request, self._tokenize, self._config.max_body_bytes)
         model = self._models.find(body.model, client_of(request))
+        note_model(request, model.name)
         ids, pieces = await in_thread(
             self._threads,
             lambda: model.tokenizer.tokenize(
@@ -56,6 +58,7 @@ class TokenizationRoutes:
         """The text of some ids."""
         body = await read_struct(request, self._detokenize, self._config.max_body_bytes)
         model = self._models.find(body.model, client_of(request))
+        note_model(request, model.name)
         for index, token_id in enumerate(body.tokens):
             if not 0 <= token_id <= _LARGEST_ID:
                 raise RequestError(
