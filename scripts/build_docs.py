@@ -4,6 +4,7 @@ docs/settings.md    from the fields of hexgrid.config
 docs/commands.md    from `hexgrid ... --help`
 docs/metrics.md     from the instruments of hexgrid.metrics
 docs/openapi.json   from the wire structs
+deploy/grafana/hexgrid.json   from scripts/dashboard_rows.py
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import click
 from click.testing import CliRunner
+from dashboard import dashboard
 
 from hexgrid.cli import main as hexgrid
 from hexgrid.config import EngineConfig, ServerConfig
@@ -126,6 +128,7 @@ def main() -> None:
         "docs/commands.md": commands_page(),
         "docs/metrics.md": metrics_page(),
         "docs/openapi.json": openapi_document().decode() + "\n",
+        "deploy/grafana/hexgrid.json": dashboard(),
     }
     stale = False
     for name, content in pages.items():
