@@ -21,6 +21,7 @@ def all_errors(base: type[HexgridError] = HexgridError) -> list[type[HexgridErro
         ("CheckpointError", 500, "InternalServerError"),
         ("DataError", 500, "InternalServerError"),
         ("RemoteError", 500, "InternalServerError"),
+        ("UnreachableError", 500, "InternalServerError"),
         ("RequestError", 400, "BadRequestError"),
         ("SchemaError", 400, "Bad Request"),
         ("UnauthorizedError", 401, "AuthenticationError"),

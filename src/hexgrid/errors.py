@@ -4,7 +4,8 @@ HexgridError                     500 InternalServerError
 +-- ConfigError                  a setting is wrong: the command stops before anything is loaded
 +-- CheckpointError              a checkpoint cannot be served: the command stops before the port opens
 +-- DataError                    a file of evaluation data is not of its form: nothing is computed
-+-- RemoteError                  another server, asked for vectors, refuses or cannot be reached
++-- RemoteError                  another server, asked for vectors or figures, refuses or cannot be reached
+|   +-- UnreachableError         it does not answer at the moment, and may later
 +-- RequestError                 400 BadRequestError
 |   +-- SchemaError              400 Bad Request (the body is not JSON, or a field has a wrong type)
 |   +-- UnauthorizedError        401
@@ -59,7 +60,11 @@ class DataError(HexgridError):
 
 
 class RemoteError(HexgridError):
-    """Another server, asked for vectors, refuses, cannot be reached, or answers something else."""
+    """Another server, asked for vectors or figures, refuses, cannot be reached, or answers something else."""
+
+
+class UnreachableError(RemoteError):
+    """Another server does not answer at the moment, and may later."""
 
 
 class RequestError(HexgridError):

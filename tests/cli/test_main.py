@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import Command, one_line
 from tests.cli.hexgrid_process import DEADLINE, HEXGRID, environment, hexgrid
 
-VERBS = ["serve", "embed", "rank", "eval", "checkpoint"]
+VERBS = ["serve", "embed", "rank", "eval", "top", "checkpoint"]
 # Prints the exit code of a command and which of the heavy packages it has imported.
 IMPORTS = """
 import json, sys
@@ -50,6 +50,8 @@ def test_every_verb_explains_itself(command: Command, verb: str, flag: str) -> N
         (["checkpoint", "make", "--help"], 0),
         (["checkpoint", "export", "--help"], 0),
         (["eval", "--help"], 0),
+        (["top", "--help"], 0),
+        (["top", "http://127.0.0.1:9", "--once"], 1),
         (["serve", "--port", "70000"], 2),
         (["serve", "--nope"], 2),
         (["embed", "text", "--max-num-seqs", "0"], 2),

@@ -16,6 +16,7 @@ _VERBS = {
     "compare": "Tell what a lower precision costs on texts of your own.",
     "eval": "Score a model or a server on data of your own.",
     "bench": "Measure a model or a server under load.",
+    "top": "Watch a running server.",
     "keys": "Make, list, replace and revoke API keys.",
     "usage": "Show what was used, by key, model and time.",
     "checkpoint": "Make, inspect or export checkpoints.",

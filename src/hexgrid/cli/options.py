@@ -1,10 +1,12 @@
 """Settings as command-line options: one field of a config class is one option, help and all."""
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import setproctitle
 
 from hexgrid.config import ServerConfig
 from hexgrid.errors import ConfigError
@@ -61,6 +63,28 @@ def server_key(environ: Mapping[str, str]) -> str | None:
     """The key to send to a server that is not ours to start."""
     keys = (environ.get(name, "").strip() for name in _KEY_VARIABLES)
     return next(filter(None, keys), None)
+
+
+def key_option(function: Function) -> Function:
+    """An option for the same key, which beats the variables."""
+    return click.option(
+        "--api-key",
+        type=_SecretType(),
+        help="Key to send. Prefer the variable: a flag can be read by other users of the machine until the "
+        f"process has renamed itself.  [{' or '.join(_KEY_VARIABLES)}]",
+    )(function)
+
+
+def hide_keys(keys: tuple[Secret, ...]) -> None:
+    """Rename the process, so that `ps` shows its arguments without the keys."""
+    shown = [_without(argument, keys) for argument in sys.argv[1:]]
+    setproctitle.setproctitle(" ".join(["hexgrid", *shown]))
+
+
+def _without(argument: str, keys: tuple[Secret, ...]) -> str:
+    for key in keys:
+        argument = argument.replace(key.value, "***")
+    return argument
 
 
 def _option(setting: Setting) -> Callable[[Function], Function]:

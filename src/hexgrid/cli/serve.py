@@ -3,15 +3,12 @@
 import logging
 import os
 import socket
-import sys
 from typing import Any
 
 import click
-import setproctitle
 
-from hexgrid.cli.options import config_options
+from hexgrid.cli.options import config_options, hide_keys
 from hexgrid.config import EngineConfig, ServerConfig, load
-from hexgrid.settings import Secret
 
 
 @click.command()
@@ -25,7 +22,7 @@ def command(**flags: Any) -> None:
     hexgrid/nano is served.
     """
     config = load(ServerConfig, flags, os.environ)
-    _hide_keys(config.api_key)
+    hide_keys(config.api_key)
     logging.basicConfig(format="%(levelname)s:     %(message)s")
     logging.getLogger("hexgrid").setLevel(config.log_level.upper())
     from hexgrid.server.serving import bind, refuse_open_door
@@ -60,18 +57,6 @@ def _load_and_serve(config: ServerConfig, listener: socket.socket) -> None:
     listener.listen()  # a client may come as soon as it is told where
     say(_how_to_ask(url_of(listener), specs[0].names[0], needs_key=config.has_keys()))
     serve(app, config, listener)
-
-
-def _hide_keys(keys: tuple[Secret, ...]) -> None:
-    """Rename the process, so that `ps` shows its arguments without the keys."""
-    shown = [_without(argument, keys) for argument in sys.argv[1:]]
-    setproctitle.setproctitle(" ".join(["hexgrid", *shown]))
-
-
-def _without(argument: str, keys: tuple[Secret, ...]) -> str:
-    for key in keys:
-        argument = argument.replace(key.value, "***")
-    return argument
 
 
 def _how_to_ask(url: str, model: str, *, needs_key: bool) -> str:

@@ -1,0 +1,1 @@
+"""A running server as an operator watches it, from nothing but its /metrics."""
