@@ -144,6 +144,18 @@ class ServerConfig(Checked):
     )
     host: str = new_setting("127.0.0.1", "Address to listen on.")
     port: int = new_setting(8000, "Port to listen on; 0 picks a free one.", low=0, high=65_535)
+    root_path: str | None = new_setting(
+        None,
+        "Prefix under which a reverse proxy serves us, as /embeddings. Paths work with it and without, so it "
+        "does not matter whether the proxy takes it off.",
+        shown_default="none",
+    )
+    cors_origin: tuple[str, ...] = new_setting(
+        (),
+        "Site whose pages may ask from a browser, as https://app.example, or * for any; repeat for several. "
+        "The variable takes several, separated by commas.",
+        shown_default="no site",
+    )
     api_key: tuple[Secret, ...] = new_setting(
         (),
         "Key that clients must send as 'Authorization: Bearer KEY'; repeat for several. Prefer the "

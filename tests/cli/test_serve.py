@@ -49,11 +49,11 @@ def client(server: Serving) -> Iterator[httpx2.Client]:
         yield client
 
 
-def run_curl_line(server: Serving, **variables: str) -> str:
-    """What bash prints of the command that the server proposes."""
+def run_curl_line(server: Serving, *options: str, **variables: str) -> str:
+    """What bash prints of the command that the server proposes, with more options of curl's."""
     line = server.wait_for(r"(?m)^ +(curl .*)$")[1]
     done = subprocess.run(
-        ["bash", "-c", f"{line} --silent"],
+        ["bash", "-c", " ".join((line, "--silent", "--show-error", *options))],
         env=environment(**variables),
         capture_output=True,
         text=True,
@@ -125,6 +125,25 @@ def test_neither_keys_nor_texts_are_logged_even_at_debug_level(tiny_checkpoint: 
     assert "POST /v1/embeddings" in said
     assert KEY not in said
     assert TEXT not in said
+
+
+def test_a_prefix_for_a_proxy_changes_nothing_for_who_asks_directly(tiny_checkpoint: Path) -> None:
+    with serve(str(tiny_checkpoint), "--root-path", "/gw") as server, server.client() as client:
+        assert json.loads(run_curl_line(server))["data"]
+        assert client.get("/gw/v1/models").status_code == 200
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "x-forwarded-proto"])
+def test_what_a_proxy_says_of_its_client_is_not_believed(
+    tiny_checkpoint: Path, header: str
+) -> None:
+    with serve(str(tiny_checkpoint), "--log-level", "debug") as server:
+        with server.client() as client:
+            client.get("/live", headers={header: "for=203.0.113.9;https, 203.0.113.9"})
+        server.stop()
+
+    assert "/live" in server.stderr + server.stdout
+    assert "203.0.113.9" not in server.stderr + server.stdout
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +243,8 @@ def test_a_bad_checkpoint_is_told_by_its_tensor_before_the_port_opens(
             "Two models are served under the name 'a'",
         ),
         (["--dtype", "auto"], {"HEXGRID_ALLOW_ANONYMOUS": "maybe"}, "must be true or false"),
+        (["--cors-origin", "app.example"], {}, "--cors-origin must be scheme://host"),
+        (["--root-path", "/v1"], {}, "--root-path /v1 is how /v1/embeddings begins"),
     ],
     ids=str,
 )

@@ -25,9 +25,13 @@ def command(**flags: Any) -> None:
     hide_keys(config.api_key)
     logging.basicConfig(format="%(levelname)s:     %(message)s")
     logging.getLogger("hexgrid").setLevel(config.log_level.upper())
+    from hexgrid.server.cors import cors_origins
+    from hexgrid.server.root_path import root_path_of
     from hexgrid.server.serving import bind, refuse_open_door
 
     refuse_open_door(config)
+    root_path_of(config)
+    cors_origins(config)
     with bind(config) as listener:
         _load_and_serve(config, listener)
 

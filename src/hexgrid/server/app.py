@@ -14,12 +14,14 @@ from hexgrid.config import ServerConfig
 from hexgrid.errors import HexgridError
 from hexgrid.metrics import Metrics
 from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
+from hexgrid.server.cors import answering_browsers, cors_origins
 from hexgrid.server.embeddings import EmbeddingsRoute
 from hexgrid.server.errors import on_bug, on_client_gone, on_hexgrid_error, on_http_exception
 from hexgrid.server.followed_store import FollowedStore
 from hexgrid.server.limits import DeadlineMiddleware, MetricsMiddleware
 from hexgrid.server.rate_limits import RateLimitMiddleware, RateLimits
 from hexgrid.server.registry import Models
+from hexgrid.server.root_path import RootPathMiddleware, root_path_of
 from hexgrid.server.status import StatusRoutes
 from hexgrid.server.tokenization import TokenizationRoutes
 from hexgrid.server.usage import UsageMeter
@@ -33,6 +35,7 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
     """The application over loaded models; it closes their engines when the server shuts down.
 
     Raises:
+        ConfigError: a setting of what stands in front of the paths is wrong.
         KeyStoreError: there is a store of keys, which cannot be read.
         UsageError: usage is to be counted where that is not possible.
     """
@@ -42,7 +45,8 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
     limits = RateLimits()
     embeddings = EmbeddingsRoute(models, config, limits, usage, threads)
     tokenization = TokenizationRoutes(models, config, threads)
-    status = StatusRoutes(models, metrics)
+    root_path = root_path_of(config)
+    status = StatusRoutes(models, metrics, root_path)
     routes = [
         Route("/v1/embeddings", embeddings.create, methods=["POST"]),
         Route("/v1/models", status.models),
@@ -72,6 +76,7 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
         routes=routes,
         lifespan=lifespan,
         middleware=[
+            Middleware(RootPathMiddleware, root_path=root_path),
             Middleware(
                 MetricsMiddleware, metrics=metrics, known_paths={route.path for route in routes}
             ),
@@ -88,4 +93,6 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
         },
     )
     app.state.metrics = metrics  # for server/errors.py
+    # Outside of Starlette's own handler of errors: a browser may read even the answer to a bug.
+    app.middleware_stack = answering_browsers(app.build_middleware_stack(), cors_origins(config))
     return app

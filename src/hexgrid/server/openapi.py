@@ -65,8 +65,8 @@ _ERRORS = {
 _REFERENCE = "#/components/schemas/{name}"
 
 
-def openapi_document() -> bytes:
-    """The OpenAPI 3.1 description as JSON."""
+def openapi_document(root_path: str = "") -> bytes:
+    """The OpenAPI 3.1 description as JSON; `root_path` is where a proxy serves the paths."""
     structs = [s for op in OPERATIONS for s in (op.request, op.response) if s is not None]
     _, schemas = msgspec.json.schema_components(
         [*structs, wire.ErrorResponse], ref_template=_REFERENCE
@@ -74,7 +74,8 @@ def openapi_document() -> bytes:
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
-    document = {
+    servers = {"servers": [{"url": root_path}]} if root_path else {}
+    document = servers | {
         "openapi": "3.1.0",
         "info": {
             "title": "hexgrid",

@@ -65,6 +65,7 @@ def serve(app: ASGIApp, config: ServerConfig, listener: socket.socket) -> None:
             log_level=config.log_level,
             access_log=config.log_level == "debug",
             server_header=False,
+            proxy_headers=False,  # who asks is who has a key
             timeout_graceful_shutdown=max(1, round(config.drain_timeout)),
         )
     )

@@ -21,12 +21,12 @@ from hexgrid.wire import ModelCard, ModelList, ModelPermission, Version
 class StatusRoutes:
     """The endpoints that embed nothing."""
 
-    def __init__(self, models: Models, metrics: Metrics) -> None:
+    def __init__(self, models: Models, metrics: Metrics, root_path: str) -> None:
         self._models = models
         self._metrics = metrics
-        self._openapi = openapi_document()
         for model in models:
             model.metrics.ready.set_function(partial(_readiness, model.engine))
+        self._openapi = openapi_document(root_path)
 
     async def live(self, _: Request) -> Response:
         """200 while the process answers at all."""
