@@ -29,7 +29,7 @@ from hexgrid.engine.served_model import open_model
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
 from hexgrid.server.registry import Models
-from hexgrid.server.serving import bind, serve
+from hexgrid.server.serving import bind, new_server
 from hexgrid.wire import TokenIds
 
 _TEXT = (
@@ -107,10 +107,13 @@ def run(engine: str, core: int, started: Connection) -> None:
     if engine == "null":
         model.engine.close()
         model = dataclasses.replace(model, engine=NullEngine(), embedding_dimension=_WIDTH)
+    models = Models([model])
+    server = new_server(create_app(models, config, metrics), config, models.drain)
+    server.take_signals()
     with bind(config) as listener:
         listener.listen()
         started.send(listener.getsockname()[1])
-        serve(create_app(Models([model]), config, metrics), config, listener)
+        server.run(sockets=[listener])
 
 
 async def ask(port: int, encoding: str, seconds: float) -> float:

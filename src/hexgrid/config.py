@@ -185,8 +185,14 @@ class ServerConfig(Checked):
     request_timeout: float = new_setting(
         600.0, "Seconds a request may take, its body's arrival included; then 504.", low=0.001
     )
+    drain_delay: float = new_setting(
+        0.0,
+        "Seconds between SIGTERM and the end of listening, in which /ready answers 503 and all else works: "
+        "as long as your load balancer takes to notice.",
+        low=0.0,
+    )
     drain_timeout: float = new_setting(
-        30.0, "Seconds that running requests get to finish after SIGTERM.", low=0.0
+        30.0, "Seconds that running requests get to finish, once we listen no more.", low=0.0
     )
     log_level: LogLevel = new_setting("info", "How much is logged. Input text never is.")
     engine: EngineConfig = field(default_factory=EngineConfig)

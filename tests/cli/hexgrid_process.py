@@ -77,6 +77,10 @@ class Serving:
     def stop(self) -> int:
         """The exit code after SIGTERM; all that it said has been read then."""
         self.process.terminate()
+        return self.end()
+
+    def end(self) -> int:
+        """The exit code once the process ends by itself; all that it said has been read then."""
         code = self.process.wait(DEADLINE)
         for reader in self._readers:
             reader.join(DEADLINE)

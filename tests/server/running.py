@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx2
 import numpy as np
-import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from hexgrid.config import ServerConfig
@@ -23,7 +22,7 @@ from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.server.app import create_app
 from hexgrid.server.registry import Models
-from hexgrid.server.serving import bind, url_of
+from hexgrid.server.serving import bind, new_server, url_of
 
 # Every wait ends: here with a failure.
 DEADLINE = 60.0
@@ -40,18 +39,11 @@ def serving(
 ) -> Iterator[httpx2.Client]:
     """A server of `models` on a free port while the block runs, and a client of it."""
     config = ServerConfig(port=0, **settings)
+    served = Models(models)
     with bind(config) as listener:
         listener.listen()  # the first request waits until the thread has come so far
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(Models(models), config, metrics),
-                loop="uvloop",
-                http="httptools",
-                lifespan="on",
-                log_config=None,
-                timeout_graceful_shutdown=max(1, round(config.drain_timeout)),
-            )
-        )
+        app = create_app(served, config, metrics)
+        server = new_server(app, config, served.drain, log_config=None)
         thread = threading.Thread(target=server.run, args=([listener],), name="server")
         thread.start()
         # The client is closed last: a test may look at answers that come while the server stops.

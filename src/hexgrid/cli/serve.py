@@ -2,7 +2,10 @@
 
 import logging
 import os
+import signal
 import socket
+import sys
+from types import FrameType
 from typing import Any
 
 import click
@@ -33,17 +36,30 @@ def command(**flags: Any) -> None:
     root_path_of(config)
     cors_origins(config)
     with bind(config) as listener:
-        _load_and_serve(config, listener)
+        _end_at_signals(listener)
+        sys.exit(_load_and_serve(config, listener))
 
 
-def _load_and_serve(config: ServerConfig, listener: socket.socket) -> None:
+def _end_at_signals(listener: socket.socket) -> None:
+    """While nothing is served yet, nobody is waited for: neither a model that loads nor a download."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        listener.close()
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
+
+def _load_and_serve(config: ServerConfig, listener: socket.socket) -> int:
+    """The exit code."""
     # Only now: torch takes seconds, and a wrong setting or a taken port should be told at once.
     from hexgrid.cli.models import model_specs, open_spec, say
     from hexgrid.metrics import Metrics
     from hexgrid.server.app import create_app
     from hexgrid.server.key_store import KeyStore
     from hexgrid.server.registry import Models, refuse_shared_names
-    from hexgrid.server.serving import serve, url_of
+    from hexgrid.server.serving import new_server, url_of
     from hexgrid.server.usage import UsageMeter
 
     # Opened again by the application: what is wrong with them should be told before a model is loaded.
@@ -56,11 +72,14 @@ def _load_and_serve(config: ServerConfig, listener: socket.socket) -> None:
     metrics = Metrics()
     models = Models([open_spec(spec, config.engine, metrics) for spec in specs])
     app = create_app(models, config, metrics)
+    server = new_server(app, config, models.drain)
     for model in models:
         say(f"Serving {' = '.join(model.names)}: {model.description}")
+    server.take_signals()
     listener.listen()  # a client may come as soon as it is told where
     say(_how_to_ask(url_of(listener), specs[0].names[0], needs_key=config.has_keys()))
-    serve(app, config, listener)
+    server.run(sockets=[listener])
+    return server.exit_code
 
 
 def _how_to_ask(url: str, model: str, *, needs_key: bool) -> str:

@@ -41,7 +41,7 @@ class DeadlineMiddleware:
                 raise
             error = DeadlineError(f"Not answered within {self._seconds:g} seconds")
             await error_response(error)(scope, receive, send)
-        except asyncio.CancelledError:  # by uvicorn, when a request outlasts --drain-timeout
+        except asyncio.CancelledError:  # when a request outlasts --drain-timeout
             if started:
                 raise
             closed = EngineClosedError("The server stopped before it could answer")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from hexgrid.engine.served_model import ServedModel
-from hexgrid.errors import ConfigError, ForbiddenError, ModelNotFoundError
+from hexgrid.errors import ConfigError, EngineClosedError, ForbiddenError, ModelNotFoundError
 from hexgrid.server.auth import ANYONE, Client
 
 
@@ -26,6 +26,7 @@ class Models:
     def __init__(self, models: Sequence[ServedModel]) -> None:
         refuse_shared_names(model.names for model in models)
         self._models = tuple(models)
+        self._is_draining = False
         self._by_name = {name: model for model in models for name in model.names}
 
     def __iter__(self) -> Iterator[ServedModel]:
@@ -55,9 +56,19 @@ class Models:
         return (model for model in self._models if _may_use(client, model))
 
     def check_health(self) -> None:
-        """Return when every engine can answer, else raise what the first one raises."""
+        """Return when every engine can answer, else raise what the first one raises.
+
+        Raises:
+            EngineClosedError: or the server is about to stop, though it still answers.
+        """
+        if self._is_draining:
+            raise EngineClosedError("The server is stopping")
         for model in self._models:
             model.engine.check_health()
+
+    def drain(self) -> None:
+        """Be ill for probes from here on; requests are answered as before."""
+        self._is_draining = True
 
     def close(self) -> None:
         """Stop every engine; whoever waits is answered."""

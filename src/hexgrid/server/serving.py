@@ -1,14 +1,17 @@
-"""A listening socket and uvicorn around the application: start, drain on SIGTERM, stop."""
+"""Where we listen, and uvicorn around the application."""
 
 import ipaddress
-import signal
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import LOGGING_CONFIG
 
 from hexgrid.config import ServerConfig
 from hexgrid.errors import ConfigError
+from hexgrid.server.draining import DrainingServer
 
 _BACKLOG = 2048
 
@@ -49,12 +52,18 @@ def bind(config: ServerConfig) -> socket.socket:
     return listener
 
 
-def serve(app: ASGIApp, config: ServerConfig, listener: socket.socket) -> None:
-    """Answer requests until SIGTERM or SIGINT, then finish those that run and return.
+def new_server(
+    app: ASGIApp,
+    config: ServerConfig,
+    on_stop: Callable[[], None],
+    *,
+    log_config: dict[str, Any] | None = LOGGING_CONFIG,
+) -> DrainingServer:
+    """uvicorn as we run it; `on_stop` is called when it is told to stop, before it listens no more.
 
-    A second SIGINT stops at once.
+    No header of a proxy is trusted: who asks is who has a key.
     """
-    server = uvicorn.Server(
+    return DrainingServer(
         uvicorn.Config(
             app,
             loop="uvloop",
@@ -62,18 +71,16 @@ def serve(app: ASGIApp, config: ServerConfig, listener: socket.socket) -> None:
             ws="none",
             lifespan="on",
             backlog=_BACKLOG,
+            log_config=log_config,
             log_level=config.log_level,
             access_log=config.log_level == "debug",
             server_header=False,
-            proxy_headers=False,  # who asks is who has a key
-            timeout_graceful_shutdown=max(1, round(config.drain_timeout)),
-        )
+            proxy_headers=False,
+        ),
+        drain_delay=config.drain_delay,
+        drain_timeout=config.drain_timeout,
+        on_stop=on_stop,
     )
-    # uvicorn puts this handler in place itself, but later, and sends itself the signal again once it has
-    # drained: a signal that comes before that is not lost, and the one after it changes nothing.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, server.handle_exit)
-    server.run(sockets=[listener])
 
 
 def url_of(listener: socket.socket) -> str:
