@@ -142,8 +142,17 @@ class ServerConfig(Checked):
         "The variable takes several, separated by commas.",
         shown_default="MODEL as given",
     )
-    host: str = new_setting("127.0.0.1", "Address to listen on.")
-    port: int = new_setting(8000, "Port to listen on; 0 picks a free one.", low=0, high=65_535)
+    host: str | None = new_setting(None, "Address to listen on.", shown_default="127.0.0.1")
+    port: int | None = new_setting(
+        None, "Port to listen on; 0 picks a free one.", low=0, high=65_535, shown_default="8000"
+    )
+    uds: Path | None = new_setting(
+        None,
+        "Unix socket to listen on, in place of --host and --port; who may write to its file may ask.",
+    )
+    uds_mode: str | None = new_setting(
+        None, "Permissions of the unix socket's file, in octal.", shown_default="0660"
+    )
     root_path: str | None = new_setting(
         None,
         "Prefix under which a reverse proxy serves us, as /embeddings. Paths work with it and without, so it "

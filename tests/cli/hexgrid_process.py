@@ -106,8 +106,9 @@ class Serving:
 
 @contextmanager
 def serve(*arguments: str, **variables: str) -> Iterator[Serving]:
-    """`hexgrid serve` on a free port while the block runs."""
-    serving = Serving(("--port", "0", *arguments), variables)
+    """`hexgrid serve` while the block runs; on a free port, unless told of a unix socket."""
+    port = () if "--uds" in arguments else ("--port", "0")
+    serving = Serving((*port, *arguments), variables)
     try:
         yield serving
     finally:

@@ -127,6 +127,15 @@ def test_neither_keys_nor_texts_are_logged_even_at_debug_level(tiny_checkpoint: 
     assert TEXT not in said
 
 
+def test_through_a_unix_socket_the_proposed_curl_line_works_without_a_key(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "the socket"
+    with serve(str(tiny_checkpoint), "--uds", str(path)) as server:
+        assert json.loads(run_curl_line(server))["data"]
+        assert f"Listening on the unix socket {path} (no key is required)" in server.stderr
+
+
 def test_a_prefix_for_a_proxy_changes_nothing_for_who_asks_directly(tiny_checkpoint: Path) -> None:
     with serve(str(tiny_checkpoint), "--root-path", "/gw") as server, server.client() as client:
         assert json.loads(run_curl_line(server))["data"]
@@ -245,6 +254,9 @@ def test_a_bad_checkpoint_is_told_by_its_tensor_before_the_port_opens(
         (["--dtype", "auto"], {"HEXGRID_ALLOW_ANONYMOUS": "maybe"}, "must be true or false"),
         (["--cors-origin", "app.example"], {}, "--cors-origin must be scheme://host"),
         (["--root-path", "/v1"], {}, "--root-path /v1 is how /v1/embeddings begins"),
+        (["--uds", "x.sock", "--port", "8000"], {}, "two places to listen; give one"),
+        (["--uds", "/no/such/directory/x.sock"], {}, "Cannot listen on --uds /no/such"),
+        (["--uds", "x.sock", "--uds-mode", "rw"], {}, "--uds-mode must be permissions"),
     ],
     ids=str,
 )

@@ -1,5 +1,6 @@
 """How the server ends: what the first and the second signal do to those who wait, and its exit code."""
 
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -122,6 +123,39 @@ def test_after_the_delay_it_drains_and_ends(
         server.process.terminate()
 
         assert server.end() == 0
+
+
+@pytest.fixture
+def never(tmp_path: Path) -> Path:
+    """A checkpoint that takes for ever to load, once it is asked for."""
+    directory = tmp_path / "never"
+    directory.mkdir()
+    os.mkfifo(directory / "config.json")
+    return directory
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_while_the_model_loads_one_signal_ends_at_once(
+    never: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    path = tmp_path / "socket"
+    with serve(str(never), "--uds", str(path)) as server:
+        with (never / "config.json").open("wb"):  # waits until it is read
+            assert path.is_socket()
+            server.process.send_signal(number)
+
+            assert server.end() == 128 + number
+        assert not path.exists()
+
+
+def test_the_unix_socket_goes_before_the_process(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with serve(f"tiny={tiny_checkpoint}", "--uds", str(path)) as server:
+        server.wait_for("Listening on")
+        assert path.is_socket()
+
+        assert server.stop() == 0
+        assert not path.exists()
 
 
 def test_the_service_manager_is_told_of_the_beginning_and_the_end(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -77,16 +78,23 @@ def _load_and_serve(config: ServerConfig, listener: socket.socket) -> int:
         say(f"Serving {' = '.join(model.names)}: {model.description}")
     server.take_signals()
     listener.listen()  # a client may come as soon as it is told where
-    say(_how_to_ask(url_of(listener), specs[0].names[0], needs_key=config.has_keys()))
+    say(_how_to_ask(config, url_of(listener), specs[0].names[0]))
     server.run(sockets=[listener])
     return server.exit_code
 
 
-def _how_to_ask(url: str, model: str, *, needs_key: bool) -> str:
-    key = '-H "Authorization: Bearer $HEXGRID_API_KEY" ' if needs_key else ""
+def _how_to_ask(config: ServerConfig, url: str, model: str) -> str:
+    needs_key = config.has_keys()
     access = "a key is required" if needs_key else "no key is required"
+    where = url if config.uds is None else f"the unix socket {config.uds}"
+    options = []
+    if config.uds is not None:
+        options.append(f"--unix-socket {shlex.quote(str(config.uds))}")
+    if needs_key:
+        options.append('-H "Authorization: Bearer $HEXGRID_API_KEY"')
+    options.append("-H 'Content-Type: application/json'")
     body = f'{{"model": "{model}", "input": "Hello"}}'
     return (
-        f"Listening on {url} ({access}). Try:\n"
-        f"  curl {url}/v1/embeddings {key}-H 'Content-Type: application/json' -d '{body}'"
+        f"Listening on {where} ({access}). Try:\n"
+        f"  curl {url}/v1/embeddings {' '.join(options)} -d '{body}'"
     )
