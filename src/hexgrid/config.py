@@ -23,6 +23,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Quantization = Literal["none", "int8"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+ClientCertificates = Literal["none", "optional", "required"]
 
 
 # For commands that compare vectors: they have no such options, and compute every vector anew.
@@ -158,6 +159,24 @@ class ServerConfig(Checked):
         "Prefix under which a reverse proxy serves us, as /embeddings. Paths work with it and without, so it "
         "does not matter whether the proxy takes it off.",
         shown_default="none",
+    )
+    ssl_certfile: Path | None = new_setting(
+        None,
+        "Certificate in PEM form, with those between it and its authority; https is served then. This and "
+        "the other --ssl files are read again when they change.",
+    )
+    ssl_keyfile: Path | None = new_setting(
+        None, "The certificate's private key in PEM form.", shown_default="in --ssl-certfile"
+    )
+    ssl_keyfile_password: Secret | None = new_setting(
+        None, "Password of --ssl-keyfile.", shown_default="the key is not encrypted"
+    )
+    ssl_ca_certs: Path | None = new_setting(
+        None,
+        "Certificates, in PEM form, of the authorities whose clients --ssl-cert-reqs asks for.",
+    )
+    ssl_cert_reqs: ClientCertificates = new_setting(
+        "none", "Whether clients must show a certificate of --ssl-ca-certs."
     )
     cors_origin: tuple[str, ...] = new_setting(
         (),

@@ -67,7 +67,7 @@ class Serving:
     @property
     def url(self) -> str:
         """Where it listens; waits until it says so."""
-        return self.wait_for(r"Listening on (http://\S+) ")[1]
+        return self.wait_for(r"Listening on (https?://\S+) ")[1]
 
     def client(self, *, key: str | None = None) -> httpx2.Client:
         """A client of this server."""

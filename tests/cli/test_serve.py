@@ -11,9 +11,11 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
+import trustme
 from safetensors.torch import load_file, save_file
 
 from tests.cli.hexgrid_process import DEADLINE, Serving, environment, hexgrid, serve
+from tests.server.certificates import PASSWORD, Files
 from tests.server.running import vectors
 
 KEY = "sekret-in-argv"
@@ -125,6 +127,46 @@ def test_neither_keys_nor_texts_are_logged_even_at_debug_level(tiny_checkpoint: 
     assert "POST /v1/embeddings" in said
     assert KEY not in said
     assert TEXT not in said
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """A certificate for this machine; its key has a password."""
+    files = Files(tmp_path / "certificate")
+    files.write(trustme.CA())
+    files.encrypt_key()
+    return files
+
+
+def test_over_tls_the_proposed_curl_line_works_and_the_password_is_hidden(
+    tiny_checkpoint: Path, files: Files
+) -> None:
+    arguments = ("--ssl-certfile", str(files.cert), "--ssl-keyfile", str(files.key))
+    with serve(str(tiny_checkpoint), *arguments, "--ssl-keyfile-password", PASSWORD) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        assert json.loads(run_curl_line(server, "--cacert", str(files.ca)))["data"]
+        shown = " ".join(psutil.Process(server.process.pid).cmdline())
+        server.stop()
+
+    assert "--ssl-keyfile-password ***" in shown
+    assert PASSWORD not in shown + server.stdout + server.stderr
+
+
+def test_clients_certificates_are_asked_for_and_the_hint_says_so(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    files = Files(tmp_path)
+    files.write(trustme.CA())
+    with serve(
+        *(str(tiny_checkpoint), "--ssl-certfile", str(files.cert), "--ssl-keyfile", str(files.key)),
+        *("--ssl-ca-certs", str(files.ca), "--ssl-cert-reqs", "required"),
+    ) as server:
+        line = server.wait_for(r"(?m)^ +(curl .*)$")[1]
+        assert "--cert CERTIFICATE --key KEY" in line
+        own = f"--cert {files.cert} --key {files.key} --cacert {files.ca}"
+        server.stderr = server.stderr.replace("--cert CERTIFICATE --key KEY", own)
+
+        assert json.loads(run_curl_line(server))["data"]
 
 
 def test_through_a_unix_socket_the_proposed_curl_line_works_without_a_key(
@@ -252,6 +294,8 @@ def test_a_bad_checkpoint_is_told_by_its_tensor_before_the_port_opens(
             "Two models are served under the name 'a'",
         ),
         (["--dtype", "auto"], {"HEXGRID_ALLOW_ANONYMOUS": "maybe"}, "must be true or false"),
+        (["--ssl-certfile", "no.pem"], {}, "--ssl-certfile no.pem cannot be read: No such file"),
+        (["--ssl-keyfile", "key.pem"], {}, "--ssl-keyfile goes with --ssl-certfile"),
         (["--cors-origin", "app.example"], {}, "--cors-origin must be scheme://host"),
         (["--root-path", "/v1"], {}, "--root-path /v1 is how /v1/embeddings begins"),
         (["--uds", "x.sock", "--port", "8000"], {}, "two places to listen; give one"),

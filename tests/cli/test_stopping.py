@@ -10,9 +10,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import trustme
 
 from tests.cli.hexgrid_process import DEADLINE, Serving, serve
-from tests.server.running import embed, error, metric, vectors, wait_until
+from tests.server.certificates import Files, client_context
+from tests.server.running import embed, error, metric, new_client, vectors, wait_until
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 # Minutes of work, were it not for the signal.
@@ -123,6 +125,19 @@ def test_after_the_delay_it_drains_and_ends(
         server.process.terminate()
 
         assert server.end() == 0
+
+
+def test_an_idle_tls_connection_keeps_nobody_waiting(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    authority, files = trustme.CA(), Files(tmp_path)
+    files.write(authority)
+    arguments = ("--ssl-certfile", str(files.cert), "--ssl-keyfile", str(files.key))
+    with (
+        serve(f"tiny={tiny_checkpoint}", *arguments, "--drain-timeout", "5") as server,
+        new_client(server.url, verify=client_context(authority)) as client,
+    ):
+        assert client.get("/ready").status_code == 200
+
+        assert server.stop() == 0
 
 
 @pytest.fixture

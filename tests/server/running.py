@@ -1,9 +1,10 @@
 """The real application on a real uvicorn in a thread, and how the tests talk to it."""
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -23,6 +24,7 @@ from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.server.app import create_app
 from hexgrid.server.registry import Models
 from hexgrid.server.serving import bind, new_server, url_of
+from hexgrid.server.tls import Certificates
 
 # Every wait ends: here with a failure.
 DEADLINE = 60.0
@@ -33,21 +35,39 @@ TEXT = "Gravity is a force that attracts two bodies toward each other."
 EOS = 151_643
 
 
-@contextmanager
 def serving(
     models: Sequence[ServedModel], metrics: Metrics, **settings: Any
-) -> Iterator[httpx2.Client]:
+) -> AbstractContextManager[httpx2.Client]:
     """A server of `models` on a free port while the block runs, and a client of it."""
-    config = ServerConfig(port=0, **settings)
+    return _serving(models, metrics, ServerConfig(port=0, **settings), None, verify=True)
+
+
+def serving_https(
+    model: ServedModel, metrics: Metrics, certificates: Certificates, verify: ssl.SSLContext
+) -> AbstractContextManager[httpx2.Client]:
+    """The same over TLS; the client trusts whom `verify` trusts."""
+    return _serving([model], metrics, ServerConfig(port=0), certificates, verify=verify)
+
+
+@contextmanager
+def _serving(
+    models: Sequence[ServedModel],
+    metrics: Metrics,
+    config: ServerConfig,
+    certificates: Certificates | None,
+    *,
+    verify: ssl.SSLContext | bool,
+) -> Iterator[httpx2.Client]:
     served = Models(models)
     with bind(config) as listener:
         listener.listen()  # the first request waits until the thread has come so far
         app = create_app(served, config, metrics)
-        server = new_server(app, config, served.drain, log_config=None)
+        server = new_server(app, config, certificates, served.drain, log_config=None)
         thread = threading.Thread(target=server.run, args=([listener],), name="server")
         thread.start()
         # The client is closed last: a test may look at answers that come while the server stops.
-        with new_client(url_of(listener)) as client:
+        scheme = "http" if certificates is None else "https"
+        with new_client(url_of(listener, scheme=scheme), verify=verify) as client:
             try:
                 yield client
             finally:
@@ -56,9 +76,9 @@ def serving(
                 assert not thread.is_alive()
 
 
-def new_client(url: str) -> httpx2.Client:
+def new_client(url: str, **options: Any) -> httpx2.Client:
     """A client with a connection pool of its own; nothing of the environment touches it."""
-    return httpx2.Client(base_url=url, timeout=DEADLINE, trust_env=False)
+    return httpx2.Client(base_url=url, timeout=DEADLINE, trust_env=False, **options)
 
 
 def variant(

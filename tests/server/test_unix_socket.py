@@ -51,6 +51,7 @@ def test_clients_reach_it_through_any_host(path: Path) -> None:
 
         assert connect_to(path) == 0
         assert url_of(listener) == "http://localhost"
+        assert url_of(listener, scheme="https") == "https://localhost"
 
 
 def test_it_needs_no_key_as_its_file_is_guarded(path: Path) -> None:

@@ -75,15 +75,16 @@ def key_option(function: Function) -> Function:
     )(function)
 
 
-def hide_keys(keys: tuple[Secret, ...]) -> None:
-    """Rename the process, so that `ps` shows its arguments without the keys."""
-    shown = [_without(argument, keys) for argument in sys.argv[1:]]
+def hide_secrets(keys: tuple[Secret, ...], password: Secret | None = None) -> None:
+    """Rename the process, so that `ps` shows its arguments without these."""
+    secrets = keys if password is None else (*keys, password)
+    shown = [_without(argument, secrets) for argument in sys.argv[1:]]
     setproctitle.setproctitle(" ".join(["hexgrid", *shown]))
 
 
-def _without(argument: str, keys: tuple[Secret, ...]) -> str:
-    for key in keys:
-        argument = argument.replace(key.value, "***")
+def _without(argument: str, secrets: tuple[Secret, ...]) -> str:
+    for secret in secrets:
+        argument = argument.replace(secret.value, "***")
     return argument
 
 

@@ -7,12 +7,15 @@ import signal
 import socket
 import sys
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hexgrid.cli.options import config_options, hide_keys
+from hexgrid.cli.options import config_options, hide_secrets
 from hexgrid.config import EngineConfig, ServerConfig, load
+
+if TYPE_CHECKING:
+    from hexgrid.server.tls import Certificates
 
 
 @click.command()
@@ -26,19 +29,21 @@ def command(**flags: Any) -> None:
     hexgrid/nano is served.
     """
     config = load(ServerConfig, flags, os.environ)
-    hide_keys(config.api_key)
+    hide_secrets(config.api_key, config.ssl_keyfile_password)
     logging.basicConfig(format="%(levelname)s:     %(message)s")
     logging.getLogger("hexgrid").setLevel(config.log_level.upper())
     from hexgrid.server.cors import cors_origins
     from hexgrid.server.root_path import root_path_of
     from hexgrid.server.serving import bind, refuse_open_door
+    from hexgrid.server.tls import certificates_of
 
     refuse_open_door(config)
     root_path_of(config)
     cors_origins(config)
+    certificates = certificates_of(config)
     with bind(config) as listener:
         _end_at_signals(listener)
-        sys.exit(_load_and_serve(config, listener))
+        sys.exit(_load_and_serve(config, certificates, listener))
 
 
 def _end_at_signals(listener: socket.socket) -> None:
@@ -52,7 +57,9 @@ def _end_at_signals(listener: socket.socket) -> None:
         signal.signal(number, end)
 
 
-def _load_and_serve(config: ServerConfig, listener: socket.socket) -> int:
+def _load_and_serve(
+    config: ServerConfig, certificates: "Certificates | None", listener: socket.socket
+) -> int:
     """The exit code."""
     # Only now: torch takes seconds, and a wrong setting or a taken port should be told at once.
     from hexgrid.cli.models import model_specs, open_spec, say
@@ -73,13 +80,16 @@ def _load_and_serve(config: ServerConfig, listener: socket.socket) -> int:
     metrics = Metrics()
     models = Models([open_spec(spec, config.engine, metrics) for spec in specs])
     app = create_app(models, config, metrics)
-    server = new_server(app, config, models.drain)
+    server = new_server(app, config, certificates, models.drain)
     for model in models:
         say(f"Serving {' = '.join(model.names)}: {model.description}")
     server.take_signals()
     listener.listen()  # a client may come as soon as it is told where
-    say(_how_to_ask(config, url_of(listener), specs[0].names[0]))
+    url = url_of(listener, scheme="http" if certificates is None else "https")
+    say(_how_to_ask(config, url, specs[0].names[0]))
     server.run(sockets=[listener])
+    if certificates is not None:
+        certificates.close()
     return server.exit_code
 
 
@@ -90,6 +100,8 @@ def _how_to_ask(config: ServerConfig, url: str, model: str) -> str:
     options = []
     if config.uds is not None:
         options.append(f"--unix-socket {shlex.quote(str(config.uds))}")
+    if config.ssl_cert_reqs == "required":
+        options.append("--cert CERTIFICATE --key KEY")
     if needs_key:
         options.append('-H "Authorization: Bearer $HEXGRID_API_KEY"')
     options.append("-H 'Content-Type: application/json'")

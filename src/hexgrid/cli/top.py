@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hexgrid.cli.options import hide_keys, key_option, server_key
+from hexgrid.cli.options import hide_secrets, key_option, server_key
 from hexgrid.errors import UnreachableError
 from hexgrid.settings import Secret
 
@@ -38,7 +38,7 @@ def command(
     no terminal, plain lines are printed.
     """
     if api_key is not None:
-        hide_keys((api_key,))
+        hide_secrets((api_key,))
     from hexgrid.monitor.source import opened_source
 
     key = server_key(os.environ) if api_key is None else api_key.value

@@ -12,6 +12,7 @@ from uvicorn.config import LOGGING_CONFIG
 from hexgrid.config import ServerConfig
 from hexgrid.errors import ConfigError
 from hexgrid.server.draining import DrainingServer
+from hexgrid.server.tls import Certificates
 from hexgrid.server.unix_socket import UnixListener, mode_of
 
 _HOST, _PORT = "127.0.0.1", 8000
@@ -60,6 +61,7 @@ def bind(config: ServerConfig) -> socket.socket:
 def new_server(
     app: ASGIApp,
     config: ServerConfig,
+    certificates: Certificates | None,
     on_stop: Callable[[], None],
     *,
     log_config: dict[str, Any] | None = LOGGING_CONFIG,
@@ -81,6 +83,9 @@ def new_server(
             access_log=config.log_level == "debug",
             server_header=False,
             proxy_headers=False,
+            ssl_context_factory=(
+                None if certificates is None else lambda _, __: certificates.context
+            ),
         ),
         drain_delay=config.drain_delay,
         drain_timeout=config.drain_timeout,
@@ -88,14 +93,14 @@ def new_server(
     )
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, scheme: str = "http") -> str:
     """Where clients on this machine reach the socket; through a unix socket any host will do."""
     if isinstance(listener, UnixListener):
-        return "http://localhost"
+        return f"{scheme}://localhost"
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _bind_port(host: str, port: int) -> socket.socket:
