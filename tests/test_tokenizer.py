@@ -181,7 +181,7 @@ LONG_TEXTS = {
 def test_cutting_a_very_long_text_by_characters_first_changes_no_token(
     tokenizer: Tokenizer, text: str, side: TruncationSide, count: int
 ) -> None:
-    ids, _ = tokenizer.tokenize(text, add_special_tokens=False)
+    ids = tokenizer.tokenize(text, add_special_tokens=False)
 
     encoded = tokenizer.encode([text], truncation=Truncation(count, side))
 
@@ -205,7 +205,7 @@ def test_cutting_any_repeated_pattern_by_characters_first_changes_no_token(
 ) -> None:
     pattern = "".join(parts)
     text = pattern * (1000 // len(pattern) + 1)
-    ids, _ = tokenizer.tokenize(text, add_special_tokens=False)
+    ids = tokenizer.tokenize(text, add_special_tokens=False)
 
     encoded = tokenizer.encode([text], truncation=Truncation(count, side))
 
@@ -235,12 +235,120 @@ def test_one_token_more_than_the_maximum_names_limit_count_and_input(
 def test_more_characters_than_the_maximum_can_hold_are_refused_before_encoding(
     short_tokenizer: Tokenizer,
 ) -> None:
-    text = " " * 10_000  # 79 tokens
+    text = " " * 10_000
 
-    with pytest.raises(RequestError, match=r"is 8 tokens.* input 1 .* 10000 characters") as caught:
+    with pytest.raises(
+        RequestError,
+        match=r"is 8 tokens.* input 1 .* 10000 characters, which are at least 79 tokens",
+    ) as caught:
         short_tokenizer.encode(["1", text])
 
     assert (caught.value.param, caught.value.index) == ("input_text", 1)
+
+
+def test_the_longest_text_whose_characters_could_fit_is_read(short_tokenizer: Tokenizer) -> None:
+    fits, too_long = " " * (8 * 128), " " * (8 * 128 + 1)
+
+    with pytest.raises(RequestError, match="9 input tokens"):  # eight of 128 spaces, and the EOS
+        short_tokenizer.encode([fits])
+    with pytest.raises(RequestError, match="1025 characters"):
+        short_tokenizer.encode([too_long])
+
+
+def whole(tokenizer: Tokenizer, text: str) -> TokenIds:
+    """Read at once, as a bare tokenizer does."""
+    ids: TokenIds = tokenizer._tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+# Several pieces each.
+VERY_LONG_TEXTS = {name: text * (200_000 // len(text)) for name, text in LONG_TEXTS.items()}
+
+
+@pytest.mark.parametrize("text", VERY_LONG_TEXTS.values(), ids=VERY_LONG_TEXTS)
+def test_a_text_read_in_pieces_has_the_tokens_that_it_has_at_once(
+    tokenizer: Tokenizer, text: str
+) -> None:
+    assert tokenizer.tokenize(text, add_special_tokens=False) == whole(tokenizer, text)
+
+
+@pytest.mark.parametrize("text", VERY_LONG_TEXTS.values(), ids=VERY_LONG_TEXTS)
+@pytest.mark.parametrize("side", SIDES)
+def test_a_text_cut_in_pieces_has_the_tokens_that_it_has_at_once(
+    tokenizer: Tokenizer, text: str, side: TruncationSide
+) -> None:
+    ids = whole(tokenizer, text)
+
+    encoded = tokenizer.encode(["short", text, "end"], truncation=Truncation(1500, side))
+
+    kept = ids[:1499] if side == "right" else ids[-1499:]
+    assert encoded.token_ids[1] == [*kept, EOS]
+    assert encoded.num_truncated == 1
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_long_text_that_fits_is_not_cut(tokenizer: Tokenizer, side: TruncationSide) -> None:
+    text = " " * 100_000 + "and the end"
+    ids = whole(tokenizer, text)
+
+    assert tokenizer.encode([text]) == ([[*ids, EOS]], 0)
+    assert tokenizer.encode([text], truncation=Truncation(len(ids) + 1, side)) == (
+        [[*ids, EOS]],
+        0,
+    )
+
+
+def test_a_long_text_is_read_no_further_than_says_that_it_is_too_long(tokenizer: Tokenizer) -> None:
+    with pytest.raises(RequestError, match=r"input 1 .* at least \d+ input tokens") as caught:
+        tokenizer.encode(["a", "the word " * 400_000])
+
+    found = int(caught.value.message.rpartition("value=")[2].rstrip(")"))
+    assert 32_768 < found < 100_000  # of 800,001
+    assert (caught.value.param, caught.value.index) == ("input_tokens", 1)
+
+
+def test_a_run_too_long_to_be_cut_on_the_left_is_refused(tokenizer: Tokenizer) -> None:
+    text = "x" * (32_768 * 128 + 1)
+
+    with pytest.raises(
+        RequestError, match="Input 1 cannot be cut on the left: it has more than"
+    ) as caught:
+        tokenizer.encode(["a", text], truncation=Truncation(5, "left"))
+    (ids,) = tokenizer.encode([text], truncation=Truncation(5, "right")).token_ids
+
+    assert (caught.value.param, caught.value.index) == ("input", 1)
+    assert ids == [*whole(tokenizer, "x" * 1000)[:4], EOS]
+
+
+def test_a_run_too_long_to_be_read_in_parts_is_refused(short_tokenizer: Tokenizer) -> None:
+    with pytest.raises(RequestError, match="more than 1048576 characters without a word's end"):
+        short_tokenizer.tokenize("x" * (2**20 + 1))
+
+
+class NobodyWaitsError(Exception):
+    """What a check raises."""
+
+
+@pytest.mark.parametrize(
+    "inputs", [["the " * 300_000], ["a b " * 10_000] * 60], ids=["one long text", "many"]
+)
+def test_reading_stops_where_nobody_waits_any_more(tokenizer: Tokenizer, inputs: list[str]) -> None:
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise NobodyWaitsError
+
+    with pytest.raises(NobodyWaitsError):
+        tokenizer.encode(inputs, truncation=Truncation(32_768, "left"), check=check)
+    assert asked == 3
+
+
+def test_a_lone_surrogate_in_a_long_text_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(RequestError, match="Input 1 holds a lone surrogate"):
+        tokenizer.encode(["a", "word " * 20_000 + chr(0xD800)])
 
 
 def test_a_cut_to_more_than_the_maximum_still_holds_the_maximum(short_tokenizer: Tokenizer) -> None:
@@ -280,7 +388,8 @@ def test_ids_inside_the_embedding_table_pass(tokenizer: Tokenizer) -> None:
 
 
 def test_tokenize_gives_ids_of_any_length_and_their_pieces(short_tokenizer: Tokenizer) -> None:
-    ids, pieces = short_tokenizer.tokenize("Hello world" + " 1" * 10)
+    ids = short_tokenizer.tokenize("Hello world" + " 1" * 10)
+    pieces = short_tokenizer.pieces(ids)
 
     assert len(ids) == 23
     assert pieces[:2] == ["Hello", "\u0120world"]
@@ -288,14 +397,14 @@ def test_tokenize_gives_ids_of_any_length_and_their_pieces(short_tokenizer: Toke
 
 
 def test_tokenize_leaves_special_tokens_out_on_request(tokenizer: Tokenizer) -> None:
-    assert tokenizer.tokenize("a", add_special_tokens=False) == ([64], ["a"])
+    assert tokenizer.tokenize("a", add_special_tokens=False) == [64]
 
 
 @given(text=st.text())
 def test_detokenize_gives_the_normalised_text_back(tokenizer: Tokenizer, text: str) -> None:
     import unicodedata
 
-    ids, _ = tokenizer.tokenize(text, add_special_tokens=False)
+    ids = tokenizer.tokenize(text, add_special_tokens=False)
 
     assert tokenizer.detokenize(ids) == unicodedata.normalize("NFC", text)
 

@@ -4,21 +4,18 @@ Text gets what the tokenizer's own post-processor appends (one <|endoftext|> for
 nothing. Nothing is cut unless the request asks for it. All calls block and may run in any thread.
 """
 
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import tokenizers
-
-from hexgrid.errors import CheckpointError, RequestError
+from hexgrid.errors import RequestError
+from hexgrid.text_pieces import PIECE_CHARS, NoWordEndError, WordEnds
+from hexgrid.text_reader import Check, TextReader
+from hexgrid.tokenizer_file import open_tokenizer_file
 from hexgrid.wire import TokenIds, TruncationSide
 
 Inputs = list[str] | list[TokenIds]
-
-# A letter or digit, and then a space, a line's end or a CJK comma or full stop, read backwards: Qwen's
-# pre-tokenizer splits there whatever stands around.
-_WORD_END_MIRRORED = re.compile(r"(?<=[ \n\u3001\u3002\uff0c])(?=[^\W_])")
+# A run that cannot be parted is read as a whole: the longest for which that is done, whatever the model.
+_LEAST_RUN_CHARS = 2**20
 
 
 class Truncation(NamedTuple):
@@ -50,17 +47,20 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path, *, vocab_size: int, max_model_len: int) -> None:
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the Rust side raises bare Exception
-            raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        file = open_tokenizer_file(path, vocab_size)
+        self._tokenizer = file.tokenizer
+        self._prefix, self._suffix = file.prefix, file.suffix
         self.vocab_size = vocab_size
         self.max_model_len = max_model_len
-        # The longest entry bounds how many characters a token can stand for.
-        self._max_token_chars = max(self._token_lengths(path))
-        self._prefix, self._suffix = self._special_ids()
+        # The longest entry bounds how many characters a token can stand for: one a byte, and normalising
+        # makes at most three characters two bytes, but of no entry that comes near the longest.
+        self._max_token_chars = file.max_token_chars
+        self._reader = TextReader(
+            file.tokenizer,
+            WordEnds(file.added_tokens),
+            max_token_chars=file.max_token_chars,
+            most_run=max(_LEAST_RUN_CHARS, max_model_len * file.max_token_chars),
+        )
 
     @property
     def eos_ids(self) -> TokenIds:
@@ -73,19 +73,22 @@ class Tokenizer:
         *,
         add_special_tokens: bool = True,
         truncation: Truncation | None = None,
+        check: Check = lambda: None,
     ) -> Encoded:
         """The ids of each text, or each id list as given; cut where `truncation` says so.
 
         Raises:
-            RequestError: an input is longer than `max_model_len`, or holds a lone surrogate.
+            RequestError: an input is longer than `max_model_len`, holds a lone surrogate, or cannot be cut.
         """
         if isinstance(inputs[0], str):
-            encoded = self._encode_texts(inputs, truncation, add_special_tokens=add_special_tokens)
+            encoded = self._encode_texts(
+                inputs, truncation, check, add_special_tokens=add_special_tokens
+            )
         else:
             encoded = self._slice_ids(inputs, truncation)
         for index, ids in enumerate(encoded.token_ids):
             if len(ids) > self.max_model_len:
-                raise self._too_long(len(ids), "input tokens", "input_tokens", index)
+                raise self._too_long(f"{len(ids)} input tokens", "input_tokens", len(ids), index)
         return encoded
 
     def check_ids(self, token_ids: list[TokenIds]) -> None:
@@ -106,47 +109,81 @@ class Tokenizer:
                     index=index,
                 )
 
-    def tokenize(self, text: str, *, add_special_tokens: bool = True) -> tuple[TokenIds, list[str]]:
-        """All ids of a text, of any length, and the vocabulary's byte-level pieces."""
-        (encoding,) = self._encode_batch([text], add_special_tokens=add_special_tokens)
+    def tokenize(
+        self, text: str, *, add_special_tokens: bool = True, check: Check = lambda: None
+    ) -> TokenIds:
+        """All ids of a text, of any length.
+
+        Raises:
+            RequestError: it holds a run of millions of characters that cannot be parted, or a lone surrogate.
+        """
+        prefix, suffix = self._special(add_special_tokens=add_special_tokens)
+        try:
+            own = self._reader.all(text, check)
+        except NoWordEndError as error:
+            raise RequestError(
+                f"The text has more than {error.most} characters without a word's end, so that it cannot be "
+                "read in parts; send less of it at a time",
+                param="prompt",
+            ) from None
+        except TypeError as error:
+            raise _no_unicode([text], error) from None
+        return [*prefix, *own, *suffix]
+
+    def pieces(self, token_ids: TokenIds) -> list[str]:
+        """The vocabulary's byte-level pieces."""
         # Not encoding.tokens: the fast encoding leaves the vocabulary's pieces empty there.
-        return encoding.ids, [str(self._tokenizer.id_to_token(i)) for i in encoding.ids]
+        return [str(self._tokenizer.id_to_token(i)) for i in token_ids]
 
     def detokenize(self, token_ids: TokenIds) -> str:
         """The text of `token_ids`, special tokens kept, unknown ids dropped."""
         return self._tokenizer.decode(token_ids, skip_special_tokens=False)
 
     def _encode_texts(
-        self, texts: list[str], truncation: Truncation | None, *, add_special_tokens: bool
+        self,
+        texts: list[str],
+        truncation: Truncation | None,
+        check: Check,
+        *,
+        add_special_tokens: bool,
     ) -> Encoded:
-        """Encode whole, then cut the text's own tokens so that the special ones stay."""
-        encodings = self._encode_batch(
-            self._bounded(texts, truncation), add_special_tokens=add_special_tokens
-        )
-        token_ids = [encoding.ids for encoding in encodings]
+        """The texts' own tokens, cut, with the special ones around them."""
+        prefix, suffix = self._special(add_special_tokens=add_special_tokens)
+        most, side = truncation or Truncation(self.max_model_len, "right")
+        room = max(most - len(prefix) - len(suffix), 0)
         if truncation is None:
-            return Encoded(token_ids, 0)
-        prefix, suffix = (self._prefix, self._suffix) if add_special_tokens else ([], [])
-        room = max(truncation.max_tokens - len(prefix) - len(suffix), 0)
+            self._refuse_too_many_characters(texts)
+        token_ids: list[TokenIds] = []
         num_truncated = 0
-        for index, ids in enumerate(token_ids):
-            if len(ids) > truncation.max_tokens:
-                own = ids[len(prefix) : len(ids) - len(suffix)]
-                token_ids[index] = prefix + _keep(own, room, truncation.side) + suffix
-                num_truncated += 1
+        try:
+            for own in self._reader.first_or_last(texts, room, side, check):
+                is_cut = len(own) > room
+                if is_cut and truncation is None:
+                    num_tokens = len(prefix) + len(own) + len(suffix)
+                    raise self._more_than_fit(texts, len(token_ids), num_tokens)
+                token_ids.append([*prefix, *(_keep(own, room, side) if is_cut else own), *suffix])
+                num_truncated += is_cut
+        except NoWordEndError as error:
+            raise _no_place_to_cut(error.most, len(token_ids)) from None
+        except TypeError as error:  # what the Rust side says of a str that is not valid Unicode
+            raise _no_unicode(texts, error) from None
         return Encoded(token_ids, num_truncated)
 
-    def _bounded(self, texts: list[str], truncation: Truncation | None) -> list[str]:
-        """The texts, cut to more characters than can matter; refused when too long for any cut."""
-        limit = truncation.max_tokens if truncation else self.max_model_len
-        # One token's worth more than the limit: the cut must not change the last token kept.
-        max_chars = (limit + 1) * self._max_token_chars
-        if max(map(len, texts)) <= max_chars:
-            return texts
-        if truncation is None:
-            index = next(i for i, text in enumerate(texts) if len(text) > max_chars)
-            raise self._too_long(len(texts[index]), "characters", "input_text", index)
-        return [_keep_text(text, max_chars, truncation.side) for text in texts]
+    def _refuse_too_many_characters(self, texts: list[str]) -> None:
+        """Refuse what is too long whatever its tokens are, before it is read."""
+        most = self.max_model_len * self._max_token_chars
+        for index, text in enumerate(texts):
+            if len(text) > most:
+                least = -(-len(text) // self._max_token_chars)
+                found = f"{len(text)} characters, which are at least {least} tokens"
+                raise self._too_long(found, "input_text", len(text), index)
+
+    def _more_than_fit(self, texts: list[str], index: int, num_tokens: int) -> RequestError:
+        """A long text was not read to its end."""
+        least = "at least " if len(texts[index]) > PIECE_CHARS else ""
+        return self._too_long(
+            f"{least}{num_tokens} input tokens", "input_tokens", num_tokens, index
+        )
 
     def _slice_ids(self, inputs: list[TokenIds], truncation: Truncation | None) -> Encoded:
         if truncation is None:
@@ -154,51 +191,15 @@ class Tokenizer:
         cut = [_keep(ids, truncation.max_tokens, truncation.side) for ids in inputs]
         return Encoded(cut, sum(len(ids) > truncation.max_tokens for ids in inputs))
 
-    def _encode_batch(
-        self, texts: list[str], *, add_special_tokens: bool
-    ) -> list[tokenizers.Encoding]:
-        try:
-            return self._tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
-        except TypeError:  # what the Rust side says of a str that is not valid Unicode
-            index = next(i for i, text in enumerate(texts) if not _is_unicode(text))
-            raise RequestError(
-                f"Input {index} holds a lone surrogate, which is no valid Unicode text",
-                param="input",
-                index=index,
-            ) from None
+    def _special(self, *, add_special_tokens: bool) -> tuple[TokenIds, TokenIds]:
+        """What stands before and after a text."""
+        return (self._prefix, self._suffix) if add_special_tokens else ([], [])
 
-    def _token_lengths(self, path: Path) -> Iterable[int]:
-        """Of each entry, in characters; refused where an id is past the embedding table."""
-        num_tokens = self._tokenizer.get_vocab_size()
-        # One by one: the dictionary of all takes twice as long, 0.14 s of every start.
-        tokens = map(self._tokenizer.id_to_token, range(min(num_tokens, self.vocab_size)))
-        lengths = [len(token) for token in tokens if token is not None]
-        if len(lengths) == num_tokens:  # so there are no others
-            return lengths
-        vocabulary = self._tokenizer.get_vocab()
-        largest_id = max(vocabulary.values())
-        if largest_id >= self.vocab_size:
-            raise CheckpointError(
-                f"{path} knows ids up to {largest_id}, but the model's embedding table has "
-                f"{self.vocab_size} rows: tokenizer and weights are not of the same model"
-            )
-        return map(len, vocabulary)
-
-    def _special_ids(self) -> tuple[TokenIds, TokenIds]:
-        """What the post-processor puts before and after a text."""
-        (bare,), (whole,) = (
-            self._encode_batch(["a"], add_special_tokens=special) for special in (False, True)
-        )
-        start = next(
-            i for i in range(len(whole.ids)) if whole.ids[i : i + len(bare.ids)] == bare.ids
-        )
-        return whole.ids[:start], whole.ids[start + len(bare.ids) :]
-
-    def _too_long(self, found: int, unit: str, param: str, index: int) -> RequestError:
+    def _too_long(self, found: str, param: str, value: int, index: int) -> RequestError:
         return RequestError(
             f"This model's maximum context length is {self.max_model_len} tokens. However, input "
-            f"{index} of your prompt contains {found} {unit}. Please reduce the length of the "
-            f"input prompt, or set truncate_prompt_tokens. (parameter={param}, value={found})",
+            f"{index} of your prompt contains {found}. Please reduce the length of the "
+            f"input prompt, or set truncate_prompt_tokens. (parameter={param}, value={value})",
             param=param,
             index=index,
         )
@@ -209,17 +210,25 @@ def _keep(ids: TokenIds, count: int, side: TruncationSide) -> TokenIds:
     return ids[:count] if side == "right" else ids[max(len(ids) - count, 0) :]
 
 
-def _keep_text(text: str, count: int, side: TruncationSide) -> str:
-    """At least `count` characters, whose tokens are those of the whole text.
+def _no_place_to_cut(most: int, index: int) -> RequestError:
+    """Which tokens end a text depends on where its last run begins."""
+    return RequestError(
+        f"Input {index} cannot be cut on the left: it has more than {most} characters without a word's end, "
+        "and its last tokens depend on where they begin. Send less of it, or use truncation_side 'right'",
+        param="input",
+        index=index,
+    )
 
-    Tokens are merged from the left, so the text may end anywhere; but it must begin where a token begins in
-    the whole text, too, and a run of one letter has no such place except its start.
-    """
-    if side == "right":
-        return text[:count]
-    mirrored = text[::-1]
-    start = _WORD_END_MIRRORED.search(mirrored, count)
-    return mirrored[: start.start()][::-1] if start else text
+
+def _no_unicode(texts: list[str], error: TypeError) -> Exception:
+    for index, text in enumerate(texts):
+        if not _is_unicode(text):
+            return RequestError(
+                f"Input {index} holds a lone surrogate, which is no valid Unicode text",
+                param="input",
+                index=index,
+            )
+    return error
 
 
 def _is_unicode(text: str) -> bool:

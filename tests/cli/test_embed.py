@@ -39,7 +39,7 @@ def expected(tiny_checkpoint: Path, tiny_model: ServedModel) -> Any:
     """What the reference makes of texts."""
 
     def embed(texts: list[str]) -> Vectors:
-        ids = [tiny_model.tokenizer.tokenize(text)[0] for text in texts]
+        ids = [tiny_model.tokenizer.tokenize(text) for text in texts]
         found: Vectors = Reference(tiny_checkpoint).embed(ids).numpy()
         return found
 
@@ -57,7 +57,7 @@ def test_the_answer_is_that_of_the_api(
 ) -> None:
     body = answer(command("embed", *TEXTS, "--model", f"some/name={tiny_checkpoint}"))
 
-    count = sum(len(tiny_model.tokenizer.tokenize(text)[0]) for text in TEXTS)
+    count = sum(len(tiny_model.tokenizer.tokenize(text)) for text in TEXTS)
     assert list(body) == ["id", "object", "created", "model", "data", "usage"]
     assert (body["object"], body["model"]) == ("list", "some/name")
     assert [item["index"] for item in body["data"]] == [0, 1, 2]

@@ -46,7 +46,7 @@ def test_all_lists_every_document_best_first(
     rank: Any, tiny_checkpoint: Path, tiny_model: ServedModel
 ) -> None:
     texts = [PROMPT + QUERY, *DOCUMENTS]
-    ids = [tiny_model.tokenizer.tokenize(text)[0] for text in texts]
+    ids = [tiny_model.tokenizer.tokenize(text) for text in texts]
     query, *documents = Reference(tiny_checkpoint).embed(ids)
     similarities = [float(document @ query) for document in documents]
 

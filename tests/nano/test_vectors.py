@@ -19,7 +19,7 @@ def token_ids(nano_model: ServedModel, sets: list[EvaluationSet]) -> list[TokenI
     """The ids of English and code of those lengths, each with its EOS."""
     (data,) = (each for each in sets if isinstance(each, RetrievalSet))
     text = "\n\n".join([*data.paragraphs, *data.questions] * 2)
-    ids, _ = nano_model.tokenizer.tokenize(text, add_special_tokens=False)
+    ids = nano_model.tokenizer.tokenize(text, add_special_tokens=False)
     assert len(ids) >= LENGTHS[-1]
     return [ids[: length - 1] + nano_model.tokenizer.eos_ids for length in LENGTHS]
 

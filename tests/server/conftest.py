@@ -50,7 +50,7 @@ def client(
 @pytest.fixture
 def own_ids(tiny_model: ServedModel) -> list[int]:
     """The ids of TEXT without the EOS."""
-    return tiny_model.tokenizer.tokenize(TEXT, add_special_tokens=False)[0]
+    return tiny_model.tokenizer.tokenize(TEXT, add_special_tokens=False)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ TEXTS = [
 def test_vectors_are_those_of_the_reference(
     client: httpx2.Client, tiny_checkpoint: Path, tiny_model: ServedModel
 ) -> None:
-    ids = [tiny_model.tokenizer.tokenize(text)[0] for text in TEXTS]
+    ids = [tiny_model.tokenizer.tokenize(text) for text in TEXTS]
 
     found = vectors(embed(client, TEXTS))
 
@@ -37,7 +37,7 @@ def test_vectors_are_those_of_the_reference(
 def test_usage_counts_every_token_and_one_eos_a_text(
     client: httpx2.Client, tiny_model: ServedModel
 ) -> None:
-    own = [tiny_model.tokenizer.tokenize(text, add_special_tokens=False)[0] for text in TEXTS]
+    own = [tiny_model.tokenizer.tokenize(text, add_special_tokens=False) for text in TEXTS]
 
     assert num_tokens(embed(client, TEXTS)) == sum(map(len, own)) + len(TEXTS)
 

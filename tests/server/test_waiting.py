@@ -10,6 +10,7 @@ from starlette.types import Message
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.server.waiting import result_unless_gone, started_in_thread
+from hexgrid.text_reader import Check
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import (
     DEADLINE,
@@ -90,7 +91,7 @@ def test_work_that_a_thread_begins_when_nobody_waits_is_cancelled() -> None:
     work: Future[int] = Future()
     entered, go_on = threading.Event(), threading.Event()
 
-    def start(number: int) -> tuple[int, Future[int]]:
+    def start(_: Check, number: int) -> tuple[int, Future[int]]:
         entered.set()
         assert go_on.wait(DEADLINE)
         return number, work
@@ -111,7 +112,7 @@ def test_work_that_a_thread_begins_when_nobody_waits_is_cancelled() -> None:
 
 @pytest.mark.parametrize("leaves", [False, True])
 def test_an_error_of_the_thread_is_the_callers(*, leaves: bool) -> None:
-    def start() -> tuple[int, Future[int]]:
+    def start(_: Check) -> tuple[int, Future[int]]:
         raise ZeroDivisionError
 
     async def ask(threads: ThreadPoolExecutor) -> None:

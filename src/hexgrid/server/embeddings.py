@@ -31,6 +31,7 @@ from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import result_unless_gone, started_in_thread
+from hexgrid.text_reader import Check
 from hexgrid.tokenizer import Encoded
 from hexgrid.wire import EmbeddingRequest
 
@@ -72,7 +73,7 @@ class EmbeddingsRoute:
         self, request: Request, call: EmbeddingCall, model: ServedModel, client: Client
     ) -> Response:
         if _is_short(call):
-            encoded, future = self._start(call, model, client)
+            encoded, future = self._start(_always_wanted, call, model, client)
         else:
             encoded, future = await started_in_thread(
                 self._threads, self._start, call, model, client
@@ -99,10 +100,10 @@ class EmbeddingsRoute:
         return response
 
     def _start(
-        self, call: EmbeddingCall, model: ServedModel, client: Client
+        self, check: Check, call: EmbeddingCall, model: ServedModel, client: Client
     ) -> tuple[Encoded, Future[Vectors]]:
         """Everything up to the engine's promise; blocking."""
-        encoded = self._encode(call, model)
+        encoded = self._encode(check, call, model)
         self._limits.take_tokens(client, encoded.num_tokens)
         try:
             future = model.engine.submit(encoded.token_ids, priority=call.request.priority or 0)
@@ -111,7 +112,7 @@ class EmbeddingsRoute:
             raise
         return encoded, future
 
-    def _encode(self, call: EmbeddingCall, model: ServedModel) -> Encoded:
+    def _encode(self, check: Check, call: EmbeddingCall, model: ServedModel) -> Encoded:
         """Everything between the parsed call and token ids that the engine takes; blocking."""
         truncation = truncation_of(call.request, model)
         num_inputs, most = len(call.inputs), self._config.max_num_inputs
@@ -128,10 +129,15 @@ class EmbeddingsRoute:
                 inputs,
                 add_special_tokens=call.request.add_special_tokens is not False,
                 truncation=truncation,
+                check=check,
             )
         model.check_dimensions(call.request.dimensions)
         model.tokenizer.check_ids(encoded.token_ids)
         return encoded
+
+
+def _always_wanted() -> None:
+    """A `Check` that never gives up."""
 
 
 def _is_short(call: EmbeddingCall) -> bool:

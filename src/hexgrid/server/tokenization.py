@@ -13,9 +13,12 @@ from hexgrid.server.body import read_struct
 from hexgrid.server.errors import note_model
 from hexgrid.server.registry import Models
 from hexgrid.server.waiting import in_thread
+from hexgrid.text_reader import Check
+from hexgrid.tokenizer import Tokenizer
 from hexgrid.wire import (
     DetokenizeRequest,
     DetokenizeResponse,
+    TokenIds,
     TokenizeRequest,
     TokenizeResponse,
 )
@@ -39,18 +42,13 @@ class TokenizationRoutes:
         body = await read_struct(request, self._tokenize, self._config.max_body_bytes)
         model = self._models.find(body.model, client_of(request))
         note_model(request, model.name)
-        ids, pieces = await in_thread(
-            self._threads,
-            lambda: model.tokenizer.tokenize(
-                body.prompt, add_special_tokens=body.add_special_tokens is not False
-            ),
-        )
+        ids, pieces = await in_thread(self._threads, _tokenize, body, model.tokenizer)
         return json_response(
             TokenizeResponse(
                 count=len(ids),
                 max_model_len=model.max_model_len,
                 tokens=ids,
-                token_strs=pieces if body.return_token_strs else None,
+                token_strs=pieces,
             )
         )
 
@@ -65,8 +63,18 @@ class TokenizationRoutes:
                     f"tokens[{index}] must be from 0 to {_LARGEST_ID}, got {token_id}",
                     param="tokens",
                 )
-        text = await in_thread(self._threads, model.tokenizer.detokenize, body.tokens)
+        text = await in_thread(self._threads, lambda _: model.tokenizer.detokenize(body.tokens))
         return json_response(DetokenizeResponse(prompt=text))
+
+
+def _tokenize(
+    check: Check, body: TokenizeRequest, tokenizer: Tokenizer
+) -> tuple[TokenIds, list[str] | None]:
+    """Ids, and their pieces where they are asked for; blocking."""
+    ids = tokenizer.tokenize(
+        body.prompt, add_special_tokens=body.add_special_tokens is not False, check=check
+    )
+    return ids, tokenizer.pieces(ids) if body.return_token_strs else None
 
 
 def json_response(struct: msgspec.Struct) -> Response:

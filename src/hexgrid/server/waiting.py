@@ -1,11 +1,14 @@
 """Waiting without blocking the event loop: for threads, and for the engine while the client listens."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import TypeVar, TypeVarTuple
 
 from starlette.types import Receive
+
+from hexgrid.text_reader import Check
 
 Result = TypeVar("Result")
 Work = TypeVar("Work")
@@ -16,28 +19,45 @@ class ClientGoneError(Exception):
     """The client closed the connection before its answer was ready."""
 
 
+class NotWantedError(Exception):
+    """Nobody waits any more for what a thread is doing."""
+
+
 async def in_thread(
-    threads: Executor, function: Callable[[*Parameters], Result], *parameters: *Parameters
+    threads: Executor,
+    function: Callable[[Check, *Parameters], Result],
+    *parameters: *Parameters,
+    after: "Callable[[Future[Result]], None]" = lambda _: None,
 ) -> Result:
-    """Call a blocking function in one of `threads`."""
-    return await asyncio.get_running_loop().run_in_executor(threads, function, *parameters)
+    """Call a blocking function in one of `threads`.
+
+    Its first parameter raises when nobody waits for it any more; `after` is then told how it ended.
+    """
+    given_up = threading.Event()
+
+    def check() -> None:
+        if given_up.is_set():
+            raise NotWantedError
+
+    job = threads.submit(function, check, *parameters)
+    try:
+        return await asyncio.wrap_future(job)
+    except asyncio.CancelledError:
+        given_up.set()
+        job.add_done_callback(after)
+        raise
 
 
 async def started_in_thread(
     threads: Executor,
-    start: "Callable[[*Parameters], tuple[Result, Future[Work]]]",
+    start: "Callable[[Check, *Parameters], tuple[Result, Future[Work]]]",
     *parameters: *Parameters,
 ) -> "tuple[Result, Future[Work]]":
-    """Call `start` in one of `threads`: what it gives, and the future of the work that it began.
+    """Call `start` as `in_thread` does: what it gives, and the future of the work that it began.
 
     If nobody waits for it any more, the work is cancelled as soon as it has begun.
     """
-    job = threads.submit(start, *parameters)
-    try:
-        return await asyncio.wrap_future(job)
-    except asyncio.CancelledError:
-        job.add_done_callback(_cancel_work)
-        raise
+    return await in_thread(threads, start, *parameters, after=_cancel_work)
 
 
 def _cancel_work(job: "Future[tuple[Result, Future[Work]]]") -> None:
