@@ -310,7 +310,7 @@ def test_an_instruction_takes_the_form_of_the_checkpoints_own_prompt(
 
 def test_a_tokenizer_that_appends_no_eos_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for file in tiny_checkpoint.glob("*.*"):
-        (tmp_path / file.name).symlink_to(file)
+        (tmp_path / file.name).hardlink_to(file)
     tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "modules.json").unlink()

@@ -6,16 +6,23 @@ tensor, pooling that is not last-token, a file that a config names and the direc
 The embedding table comes in two forms: whole, as published, or compact (see embedding_table.py).
 """
 
-import json
 import math
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
 from hexgrid.errors import CheckpointError
 from hexgrid.model import config as model_config
+from hexgrid.model.checkpoint_files import (
+    MAX_INDEX_BYTES,
+    check_safetensors_header,
+    file_in,
+    read_json,
+    read_json_object,
+)
 from hexgrid.model.config import ModelConfig
 
 SINGLE_FILE = "model.safetensors"
@@ -34,6 +41,8 @@ _IGNORED = "lm_head.weight"
 _PREFIX = "model."
 _MODULES = ("Transformer", "Pooling", "Normalize")
 _SHOWN = 3
+_SHOWN_CHARS = 200
+_MAX_FILES = 1000  # of weights; the 8B model has 4
 
 
 class TensorEntry(NamedTuple):
@@ -78,9 +87,9 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     Raises:
         CheckpointError: anything that keeps the directory from being served, by name.
     """
-    config = model_config.parse(read_json(directory / "config.json"))
+    config = model_config.parse(read_json_object(directory, "config.json"))
     _check_modules(directory)
-    if not (directory / "tokenizer.json").is_file():
+    if not file_in(directory, "tokenizer.json").is_file():
         raise CheckpointError(f"{directory} has no tokenizer.json")
     tensors = _list_tensors(directory)
     tensors.pop(_IGNORED, None)
@@ -113,26 +122,17 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a checkpoint's file."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent} has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
-    return data
-
-
 def _list_tensors(directory: Path) -> dict[str, TensorEntry]:
     """Every tensor of one file or of the files that the index names."""
     if (directory / INDEX_FILE).is_file():
-        weight_map = read_json(directory / INDEX_FILE).get("weight_map")
+        weight_map = read_json_object(directory, INDEX_FILE, MAX_INDEX_BYTES).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{directory / INDEX_FILE} has no weight_map")
         names = sorted({str(name) for name in weight_map.values()})
+        if len(names) > _MAX_FILES:
+            raise CheckpointError(
+                f"{directory / INDEX_FILE} names {len(names)} files; at most {_MAX_FILES} are read"
+            )
     elif (directory / SINGLE_FILE).is_file():
         names = [SINGLE_FILE]
     else:
@@ -143,12 +143,14 @@ def _list_tensors(directory: Path) -> dict[str, TensorEntry]:
     tensors: dict[str, TensorEntry] = {}
     for name in names:
         if Path(name).name != name:
-            raise CheckpointError(f"{INDEX_FILE} names {name!r}, which is not a plain file name")
-        tensors |= _read_header(directory / name)
+            shown = reprlib.repr(name)
+            raise CheckpointError(f"{INDEX_FILE} names {shown}, which is not a plain file name")
+        tensors |= _read_header(file_in(directory, name))
     return tensors
 
 
 def _read_header(file: Path) -> dict[str, TensorEntry]:
+    check_safetensors_header(file)
     entries = {}
     try:
         with safe_open(file, framework="numpy") as opened:
@@ -200,42 +202,42 @@ def _check_tensors(found: dict[str, TensorEntry], expected: dict[str, _Expected]
 
 def _check_modules(directory: Path) -> None:
     """Refuse sentence-transformers modules that hexgrid would not compute, and other poolings."""
-    path = directory / "modules.json"
-    if not path.is_file():
+    path = file_in(directory, "modules.json")
+    if not path.exists():
         return
+    modules = read_json(directory, "modules.json")
     try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
-        kinds = {str(m["type"]).rpartition(".")[2]: directory / str(m["path"]) for m in modules}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        kinds = {str(m["type"]).rpartition(".")[2]: str(m["path"]) for m in modules}
+    except (TypeError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read: {error!r}") from error
     for kind in kinds:
         if kind not in _MODULES:
             raise CheckpointError(
-                f"{path}: module {kind} is not supported, only {', '.join(_MODULES)}"
+                f"{path}: module {kind[:_SHOWN_CHARS]} is not supported, only {', '.join(_MODULES)}"
             )
     if "Pooling" in kinds:
-        _check_pooling(kinds["Pooling"] / "config.json")
+        _check_pooling(directory, Path(kinds["Pooling"]) / "config.json")
 
 
-def _check_pooling(path: Path) -> None:
+def _check_pooling(directory: Path, name: Path) -> None:
     """Both styles: a flag a mode, or `pooling_mode` with the mode's name."""
-    data = read_json(path)
+    data = read_json_object(directory, name)
     modes = {key.removeprefix("pooling_mode_") for key, on in data.items() if on is True}
     modes.discard("include_prompt")
     if "pooling_mode" in data:
         modes = {str(data["pooling_mode"])}
     if modes != {"lasttoken"}:
         raise CheckpointError(
-            f"{path}: pooling {', '.join(sorted(modes)) or 'nothing'} is not supported; "
-            "Qwen3-Embedding pools the last token"
+            f"{directory / name}: pooling {', '.join(sorted(modes))[:_SHOWN_CHARS] or 'nothing'} is not "
+            "supported; Qwen3-Embedding pools the last token"
         )
 
 
 def _read_prompts(directory: Path) -> dict[str, str]:
-    path = directory / "config_sentence_transformers.json"
-    if not path.is_file():
+    path = file_in(directory, "config_sentence_transformers.json")
+    if not path.exists():
         return {}
-    prompts = read_json(path).get("prompts") or {}
-    if not isinstance(prompts, dict):
+    prompts = read_json_object(directory, path.name).get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(p, str) for p in prompts.values()):
         raise CheckpointError(f"{path}: prompts must be an object of name to text")
-    return {str(name): str(text) for name, text in prompts.items()}
+    return prompts

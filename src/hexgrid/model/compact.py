@@ -22,8 +22,8 @@ from hexgrid.model.checkpoint import (
     Checkpoint,
     expected_shapes,
     open_checkpoint,
-    read_json,
 )
+from hexgrid.model.checkpoint_files import file_in, read_json_object
 from hexgrid.model.embedding_table import quantise
 from hexgrid.model.loading import load_tensor, stored_dtype
 
@@ -100,7 +100,7 @@ def export(
 
 def _write_config(checkpoint: Checkpoint, target: Path, dtype: torch.dtype) -> None:
     """config.json with the dtype of the new weights: transformers loads them in what it says."""
-    config = read_json(checkpoint.directory / "config.json")
+    config = read_json_object(checkpoint.directory, "config.json")
     key = "dtype" if "dtype" in config else "torch_dtype"  # transformers 5 and 4
     layout.write_json(target / "config.json", config | {key: str(dtype).removeprefix("torch.")})
 
@@ -109,7 +109,7 @@ def _copy_files(checkpoint: Checkpoint, target: Path) -> None:
     for file in _files(checkpoint.directory):
         copy = target / file.relative_to(checkpoint.directory)
         copy.parent.mkdir(exist_ok=True)
-        shutil.copyfile(file, copy)
+        shutil.copyfile(file_in(checkpoint.directory, file.relative_to(checkpoint.directory)), copy)
 
 
 def _files(directory: Path) -> Iterator[Path]:

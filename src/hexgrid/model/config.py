@@ -4,6 +4,7 @@ Two styles are read: `rope_theta` with `torch_dtype` (transformers 4) and `rope_
 (transformers 5). What the forward pass would not honour is refused by name.
 """
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,19 +71,20 @@ def parse(data: Mapping[str, Any]) -> ModelConfig:
         )
     if head_dim % 2:
         raise CheckpointError(f"config.json: head_dim must be even for RoPE, got {head_dim}")
+    hidden_size = _integer(data, "hidden_size", most=2**16)
     return ModelConfig(
         vocab_size=_integer(data, "vocab_size", most=2**24),
-        hidden_size=_integer(data, "hidden_size", most=2**16),
+        hidden_size=hidden_size,
         intermediate_size=_integer(data, "intermediate_size", most=2**18),
         num_hidden_layers=_integer(data, "num_hidden_layers", most=1024),
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         head_dim=head_dim,
-        rms_norm_eps=_number(data, "rms_norm_eps"),
+        rms_norm_eps=_number(data, "rms_norm_eps", least=1e-12, most=1.0),
         rope_theta=_rope_theta(data),
         max_position_embeddings=_integer(data, "max_position_embeddings", most=2**24),
-        dtype=data.get("dtype") or data.get("torch_dtype"),
-        matryoshka_dimensions=_matryoshka_dimensions(data),
+        dtype=_dtype(data),
+        matryoshka_dimensions=_matryoshka_dimensions(data, hidden_size),
     )
 
 
@@ -95,7 +97,7 @@ def _refuse_unsupported(data: Mapping[str, Any]) -> None:
     architectures = data.get("architectures") or []
     if not isinstance(architectures, list) or not any(a in ARCHITECTURES for a in architectures):
         raise CheckpointError(
-            f"config.json: architecture {architectures or 'missing'} is not supported; "
+            f"config.json: architecture {_shown(architectures or None, 'missing')} is not supported; "
             f"hexgrid runs {' and '.join(ARCHITECTURES)} (Qwen3-Embedding)"
         )
     if data.get("quantization_config"):
@@ -109,7 +111,7 @@ def _refuse_unsupported(data: Mapping[str, Any]) -> None:
     ):
         if data.get(key, only) not in (only, None):
             raise CheckpointError(
-                f"config.json: {key} {data[key]!r} is not supported, only {only!r}"
+                f"config.json: {key} {_shown(data[key])} is not supported, only {only!r}"
             )
 
 
@@ -117,37 +119,60 @@ def _rope_theta(data: Mapping[str, Any]) -> float:
     """From `rope_parameters` (transformers 5), else `rope_theta`; scaled RoPE is refused."""
     rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
     if not isinstance(rope, dict):
-        raise CheckpointError(f"config.json: rope_parameters must be an object, found {rope!r}")
+        raise CheckpointError(
+            f"config.json: rope_parameters must be an object, found {_shown(rope)}"
+        )
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind != "default":
         raise CheckpointError(
-            f"config.json: RoPE scaling {kind!r} is not supported, only 'default'"
+            f"config.json: RoPE scaling {_shown(kind)} is not supported, only 'default'"
         )
-    return _number(rope if "rope_theta" in rope else data, "rope_theta")
+    return _number(rope if "rope_theta" in rope else data, "rope_theta", least=1.0, most=1e12)
 
 
-def _matryoshka_dimensions(data: Mapping[str, Any]) -> tuple[int, ...]:
+def _dtype(data: Mapping[str, Any]) -> str | None:
+    dtype = data.get("dtype") or data.get("torch_dtype")
+    if dtype is not None and not isinstance(dtype, str):
+        raise CheckpointError(f"config.json: dtype must be a name, found {_shown(dtype)}")
+    return dtype
+
+
+def _matryoshka_dimensions(data: Mapping[str, Any], hidden_size: int) -> tuple[int, ...]:
     listed = data.get("matryoshka_dimensions") or []
-    if not isinstance(listed, list) or not all(type(d) is int and d > 0 for d in listed):
+    if not isinstance(listed, list) or not all(
+        type(d) is int and 0 < d <= hidden_size for d in listed
+    ):
         raise CheckpointError(
-            f"config.json: matryoshka_dimensions must be a list of positive integers, got {listed!r}"
+            "config.json: matryoshka_dimensions must be a list of integers from 1 to hidden_size "
+            f"{hidden_size}, found {_shown(listed)}"
         )
-    return tuple(sorted(listed))
+    return tuple(sorted(set(listed)))
 
 
 def _integer(data: Mapping[str, Any], key: str, *, most: int) -> int:
     value = data.get(key)
     if type(value) is not int or not 1 <= value <= most:
-        found = "nothing" if value is None else repr(value)
         raise CheckpointError(
-            f"config.json: {key} must be an integer from 1 to {most}, found {found}"
+            f"config.json: {key} must be an integer from 1 to {most}, found {_shown(value)}"
         )
     return value
 
 
-def _number(data: Mapping[str, Any], key: str) -> float:
+def _number(data: Mapping[str, Any], key: str, *, least: float, most: float) -> float:
     value = data.get(key)
-    if type(value) not in (int, float) or not 0 < value < float("inf"):  # type: ignore[operator]
-        found = "nothing" if value is None else repr(value)
-        raise CheckpointError(f"config.json: {key} must be a positive number, found {found}")
+    if type(value) not in (int, float) or not least <= value <= most:  # type: ignore[operator]
+        raise CheckpointError(
+            f"config.json: {key} must be a number from {least:g} to {most:g}, found {_shown(value)}"
+        )
     return float(value)  # type: ignore[arg-type]
+
+
+def _shown(value: Any, nothing: str = "nothing") -> str:
+    """A stranger's value, cut short."""
+    if value is None:
+        return nothing
+    return (
+        reprlib.repr(value)
+        if not isinstance(value, int) or abs(value) < 10**18
+        else "a huge number"
+    )
