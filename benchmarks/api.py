@@ -25,6 +25,7 @@ from workload import report
 from hexgrid import nano
 from hexgrid.config import EngineConfig, ServerConfig
 from hexgrid.encoding import Vectors
+from hexgrid.engine.sequence import NO_SALT, Salt
 from hexgrid.engine.served_model import open_model
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
@@ -47,8 +48,10 @@ class NullEngine:
     def __init__(self) -> None:
         self._row = np.random.default_rng(0).standard_normal(_WIDTH, dtype=np.float32)
 
-    def submit(self, token_ids: Sequence[TokenIds], *, priority: int = 0) -> Future[Vectors]:
-        del priority
+    def submit(
+        self, token_ids: Sequence[TokenIds], *, priority: int = 0, salt: Salt = NO_SALT
+    ) -> Future[Vectors]:
+        del priority, salt
         future: Future[Vectors] = Future()
         future.set_result(np.broadcast_to(self._row, (len(token_ids), _WIDTH)))
         return future

@@ -208,6 +208,11 @@ class ServerConfig(Checked):
         default=False, text="Serve other addresses than loopback without any key."
     )
     public_metrics: bool = new_setting(default=False, text="Answer /metrics without a key.")
+    isolate_caches: bool = new_setting(
+        default=False,
+        text="Let no client see by an answer's time what another sent: results, running computations and "
+        "shared beginnings are then kept by the name of the key. Keys of --api-key count as one client.",
+    )
     max_body_bytes: int = new_setting(64 * 2**20, "Largest request body.", low=1)
     max_num_inputs: int = new_setting(2048, "Inputs of one request.", low=1)
     request_timeout: float = new_setting(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 import numpy as np
 
 from hexgrid.encoding import Vectors
+from hexgrid.engine.sequence import Salt
 from hexgrid.wire import TokenIds
 
 # Seconds after which a wait has failed; no test comes near it.
@@ -31,6 +32,7 @@ class FakeRunner:
     def __init__(self, *, runs_async: bool = False) -> None:
         self.runs_async = runs_async
         self.batches: list[list[TokenIds]] = []  # in the order of `run`
+        self.salts: list[list[Salt]] = []  # of their inputs
         self.collected: list[int] = []  # numbers of batches, in the order of their results
         self.in_float32: list[TokenIds] = []
         self.most_in_flight = 0
@@ -40,10 +42,13 @@ class FakeRunner:
         self._news = threading.Condition()
         self._handed_out: Vectors | None = None
 
-    def run(self, token_ids: Sequence[TokenIds]) -> Callable[[], Vectors]:
+    def run(
+        self, token_ids: Sequence[TokenIds], salts: Sequence[Salt] = ()
+    ) -> Callable[[], Vectors]:
         number = len(self.batches)
         with self._news:
             self.batches.append(list(token_ids))
+            self.salts.append(list(salts))
             self._news.notify_all()
         self.most_in_flight = max(self.most_in_flight, len(self.batches) - len(self.collected))
         if not self.runs_async:

@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from hexgrid.engine.result_store import ResultStore
+from hexgrid.engine.sequence import NO_SALT, Salt, salt_of
 from tests.engine.bench import FAILURES, Bench, Opener, error_of, rows
 from tests.engine.runners import (
     DEADLINE,
@@ -15,6 +16,8 @@ from tests.engine.runners import (
     NAN_ONCE,
     row_of,
 )
+
+ONE, OTHER = salt_of("one"), salt_of("other")
 
 
 def test_equal_inputs_of_a_submission_are_computed_once(bench: Bench) -> None:
@@ -41,6 +44,52 @@ def test_an_input_waits_for_an_equal_one_that_runs(bench: Bench) -> None:
 
     assert rows(running) == rows(joined) == [row_of([0])]
     assert bench.runner.batches == [[[0]]]
+
+
+@pytest.mark.parametrize("salts", [(ONE, OTHER), (NO_SALT, ONE)])
+def test_inputs_of_different_salts_share_no_computation(
+    bench: Bench, salts: tuple[Salt, Salt]
+) -> None:
+    bench.hold()
+    futures = [bench.engine.submit([[1, 2]], salt=salt) for salt in (*salts, *salts)]
+    bench.release()
+
+    assert [rows(future) for future in futures] == [[row_of([1, 2])]] * 4
+    assert bench.runner.batches == [[[0]], [[1, 2], [1, 2]]]
+    assert bench.runner.salts[-1] == list(salts)
+    assert bench.sample("joined_inputs_total") == 2
+
+
+def test_a_more_urgent_equal_input_keeps_its_salt(bench: Bench) -> None:
+    bench.hold()
+    futures = [bench.engine.submit([[1, 2]], salt=ONE, priority=p) for p in (3, 1)]
+    bench.release()
+
+    assert [rows(future) for future in futures] == [[row_of([1, 2])]] * 2
+    assert bench.runner.salts[-1] == [ONE]
+
+
+def test_cached_vectors_serve_their_own_salt_only(open_bench: Opener) -> None:
+    bench = open_bench(result_cache_bytes=2**20)
+    for salt in (ONE, OTHER, ONE, NO_SALT, OTHER):
+        assert rows(bench.engine.submit([[1, 2]], salt=salt)) == [row_of([1, 2])]
+
+    assert bench.runner.batches == [[[1, 2]]] * 3
+    assert bench.sample("result_cache_hits_total") == 2
+
+
+def test_stored_vectors_serve_their_own_salt_only(
+    open_bench: Opener, open_store: Callable[[], ResultStore]
+) -> None:
+    first = open_bench(store=open_store())
+    rows(first.engine.submit([[1, 2]], salt=ONE))
+    first.engine.close()  # written by then
+    second = open_bench(store=open_store())
+    for salt in (OTHER, ONE):
+        rows(second.engine.submit([[1, 2]], salt=salt))
+
+    assert second.runner.batches == [[[1, 2]]]
+    assert second.sample("result_store_hits_total") == 1
 
 
 @pytest.mark.parametrize("cancelled", [0, 1])

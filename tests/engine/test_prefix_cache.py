@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hexgrid.engine.prefix_cache import Plan, PrefixCache
+from hexgrid.engine.sequence import NO_SALT, Salt, salt_of
 
 TASK = list(range(100, 120))
+ONE, OTHER = salt_of("one"), salt_of("other")
 
 
 def query(*own: int) -> list[int]:
@@ -20,9 +22,11 @@ class Watched:
         self.cache = PrefixCache(num_tokens, block_size)
         self.memory: dict[int, list[int]] = {}
 
-    def run(self, *batch: list[int], fails: bool = False) -> list[int]:
+    def run(
+        self, *batch: list[int], fails: bool = False, salts: tuple[Salt, ...] = ()
+    ) -> list[int]:
         """A pass; how many tokens of each text were read."""
-        plan = self.cache.plan(batch)
+        plan = self.cache.plan(batch, salts)
         self._check(plan, batch)
         if not fails:
             for each in plan.new:
@@ -51,6 +55,31 @@ def test_what_came_twice_is_read_the_third_time(watched: Watched) -> None:
     assert watched.run(query(4, 5)) == [0]
     assert watched.run(query(6)) == [20]
     assert len(watched.cache) == 5
+
+
+def test_texts_of_different_salts_share_no_block(watched: Watched) -> None:
+    for _ in range(2):
+        assert watched.run(query(1), query(1), salts=(ONE, OTHER)) == [0, 0]
+    assert watched.run(query(2), query(2), query(2), salts=(ONE, OTHER, NO_SALT)) == [20, 20, 0]
+    assert len(watched.cache) == 10
+
+
+def test_what_another_salt_has_seen_counts_for_nothing(watched: Watched) -> None:
+    watched.run(query(1), salts=(ONE,))
+    watched.run(query(1), salts=(OTHER,))
+    watched.run(query(1))
+
+    assert len(watched.cache) == 0
+
+
+def test_blocks_of_all_salts_make_room(watched: Watched) -> None:
+    texts = [list(range(start, start + 61)) for start in (0, 1000)]
+    for salt in map(salt_of, "abcdefgh"):
+        for _ in range(2):
+            watched.run(*texts, salts=(salt, salt))
+
+    assert len(watched.cache) <= 100
+    assert watched.run(texts[0], salts=(salt_of("h"),)) == [60]
 
 
 def test_texts_of_one_batch_count_as_well(watched: Watched) -> None:

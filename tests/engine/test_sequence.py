@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexgrid.engine.sequence import Place, Sequence, Submission, key_of
+from hexgrid.engine.sequence import NO_SALT, Place, Sequence, Submission, key_of, salt_of
 from hexgrid.errors import EngineError
 
 Ids = st.lists(st.integers(0, 2**20), max_size=6)
@@ -34,6 +34,24 @@ def row(*numbers: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
 
 def at(index: int) -> EngineError:
     return EngineError(f"input {index}")
+
+
+parts = st.tuples(st.none() | st.text(max_size=3), st.none() | st.text(max_size=3))
+
+
+@given(parts, parts)
+def test_salts_are_equal_for_equal_parts_and_no_others(
+    one: tuple[str | None, str | None], other: tuple[str | None, str | None]
+) -> None:
+    assert (salt_of(*one) == salt_of(*other)) == (one == other)
+    assert (salt_of(*one) == NO_SALT) == (one == (None, None))
+
+
+@given(Ids, parts, parts)
+def test_keys_of_different_salts_differ(
+    ids: list[int], one: tuple[str | None, str | None], other: tuple[str | None, str | None]
+) -> None:
+    assert (key_of(ids, salt_of(*one)) == key_of(ids, salt_of(*other))) == (one == other)
 
 
 @given(Ids, Ids)

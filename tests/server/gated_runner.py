@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 import numpy as np
 
 from hexgrid.encoding import Vectors
+from hexgrid.engine.sequence import Salt
 from hexgrid.wire import TokenIds
 from tests.server.running import DEADLINE
 
@@ -21,7 +22,7 @@ class GatedRunner:
         self.started: list[TokenIds] = []  # every input whose forward pass has begun
         self._news = threading.Condition()
 
-    def run(self, token_ids: Sequence[TokenIds]) -> Callable[[], Vectors]:
+    def run(self, token_ids: Sequence[TokenIds], _: Sequence[Salt] = ()) -> Callable[[], Vectors]:
         with self._news:
             self.started += token_ids
             self._news.notify_all()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hexgrid.encoding import Vectors
+from hexgrid.engine.sequence import NO_SALT, Salt
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.wire import TokenIds
@@ -90,7 +91,7 @@ def test_the_server_answers_after_every_bad_request(client: httpx2.Client) -> No
 class UnluckyRunner(GatedRunner):
     """Gives NaN for inputs that begin with UNLUCKY_ID; in float32 only if they are of that id alone."""
 
-    def run(self, token_ids: Sequence[TokenIds]) -> Callable[[], Vectors]:
+    def run(self, token_ids: Sequence[TokenIds], _: Sequence[Salt] = ()) -> Callable[[], Vectors]:
         return lambda: self._hidden([ids[0] == UNLUCKY_ID for ids in token_ids])
 
     def run_float32(self, token_ids: Sequence[TokenIds]) -> Vectors:
@@ -105,7 +106,7 @@ class UnluckyRunner(GatedRunner):
 class FailingRunner(GatedRunner):
     """Cannot run inputs that begin with UNLUCKY_ID."""
 
-    def run(self, token_ids: Sequence[TokenIds]) -> Callable[[], Vectors]:
+    def run(self, token_ids: Sequence[TokenIds], _: Sequence[Salt] = ()) -> Callable[[], Vectors]:
         if any(ids[0] == UNLUCKY_ID for ids in token_ids):
             raise MemoryError("secret insides")
         return super().run(token_ids)
@@ -116,8 +117,10 @@ class BrokenEngine:
 
     hidden_size = 64
 
-    def submit(self, token_ids: Sequence[TokenIds], *, priority: int = 0) -> Future[Vectors]:
-        raise KeyError("secret insides", token_ids, priority)
+    def submit(
+        self, token_ids: Sequence[TokenIds], *, priority: int = 0, salt: Salt = NO_SALT
+    ) -> Future[Vectors]:
+        raise KeyError("secret insides", token_ids, priority, salt)
 
     def check_health(self) -> None: ...
 

@@ -14,6 +14,7 @@ import pytest
 
 from hexgrid.config import ServerConfig
 from hexgrid.encoding import Vectors
+from hexgrid.engine.sequence import NO_SALT, Salt
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError
 from hexgrid.metrics import Metrics, ModelMetrics
@@ -98,10 +99,12 @@ class SilentEngine:
 
     def __init__(self) -> None:
         self.asked = threading.Event()
-        self.waiting: list[tuple[Sequence[TokenIds], int]] = []
+        self.waiting: list[tuple[Sequence[TokenIds], int, Salt]] = []
 
-    def submit(self, token_ids: Sequence[TokenIds], *, priority: int = 0) -> Future[Vectors]:
-        self.waiting.append((token_ids, priority))
+    def submit(
+        self, token_ids: Sequence[TokenIds], *, priority: int = 0, salt: Salt = NO_SALT
+    ) -> Future[Vectors]:
+        self.waiting.append((token_ids, priority, salt))
         self.asked.set()
         return Future()
 

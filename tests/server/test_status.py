@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from hexgrid.encoding import Vectors
+from hexgrid.engine.sequence import Salt
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.wire import TokenIds
@@ -32,7 +33,7 @@ def test_ping_may_be_posted(client: httpx2.Client) -> None:
 class DyingRunner(GatedRunner):
     """Takes the engine's thread down with it, as a fault in the engine itself would."""
 
-    def run(self, token_ids: Sequence[TokenIds]) -> Any:
+    def run(self, token_ids: Sequence[TokenIds], _: Sequence[Salt] = ()) -> Any:
         raise SystemExit(len(token_ids))
 
     def run_float32(self, token_ids: Sequence[TokenIds]) -> Vectors:

@@ -24,7 +24,7 @@ from hexgrid.engine.protocols import Runner
 from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.result_store import ResultStore
 from hexgrid.engine.scheduler import Scheduler
-from hexgrid.engine.sequence import Batch, Key, Place, Sequence, Submission, key_of
+from hexgrid.engine.sequence import NO_SALT, Batch, Key, Place, Salt, Sequence, Submission, key_of
 from hexgrid.errors import (
     EngineClosedError,
     EngineError,
@@ -87,7 +87,9 @@ class NativeEngine:
         self._thread = threading.Thread(target=self._loop, name="hexgrid-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, token_ids: Items[TokenIds], *, priority: int = 0) -> Future[Vectors]:
+    def submit(
+        self, token_ids: Items[TokenIds], *, priority: int = 0, salt: Salt = NO_SALT
+    ) -> Future[Vectors]:
         """See `protocols.Engine.submit`."""
         assert token_ids, "a submission without inputs would never be answered"
         submission = Submission(
@@ -96,13 +98,13 @@ class NativeEngine:
             hidden_size=self.hidden_size,
             submitted_at=perf_counter(),
         )
-        keys = [key_of(ids) for ids in token_ids]
+        keys = [key_of(ids, salt) for ids in token_ids]
         with self._news:
             if self._closing:
                 raise EngineClosedError("The server is shutting down")
             self._refuse_overload(self._num_new_tokens(token_ids, keys))
             for index, (ids, key) in enumerate(zip(token_ids, keys, strict=True)):
-                self._place(ids, key, Place(submission, index))
+                self._place(ids, key, Place(submission, index), salt)
             self._news.notify()
         submission.future.add_done_callback(lambda _: self._drop_rest(submission))
         return submission.future
@@ -130,7 +132,7 @@ class NativeEngine:
         }
         return sum(new.values())
 
-    def _place(self, token_ids: TokenIds, key: Key, place: Place) -> None:
+    def _place(self, token_ids: TokenIds, key: Key, place: Place, salt: Salt) -> None:
         """Answer `place` at once, let it wait for what waits or runs already, or queue a new Sequence."""
         row = self._results.get(key)
         if row is not None:
@@ -140,7 +142,7 @@ class NativeEngine:
         equal = self._equal(key)
         if equal is None:
             self._metrics.result_cache_misses.inc()
-            self._add(Sequence(token_ids, key, place))
+            self._add(Sequence(token_ids, key, place, salt))
             return
         self._metrics.joined_inputs.inc()
         if place.submission.priority < equal.priority and equal in self._scheduler:
@@ -263,7 +265,7 @@ class NativeEngine:
     def _run(self, batch: Batch) -> Callable[[], Vectors]:
         """Start the forward pass; an error is kept for `collect`, whose caller knows what to do."""
         try:
-            return self._runner.run([sequence.token_ids for sequence in batch])
+            return self._runner.run([s.token_ids for s in batch], [s.salt for s in batch])
         except Exception as error:  # noqa: BLE001 (whatever a batch does, its callers are answered)
             return _raiser(error)
 

@@ -6,7 +6,8 @@ The rules:
 2. Beginnings are kept that came twice (an instruction, the header of a kind of document), not every text.
    What came is remembered by digests, a bounded number; a wrong one costs a useless block.
 3. At least one token of a text is left to be computed: its vector is read there.
-4. A pass holds the blocks it reads and fills. Of those that none holds and none follows, the one unused
+4. Texts of different salts share no block: each salt has a start of its own, by a digest of 128 bits.
+5. A pass holds the blocks it reads and fills. Of those that none holds and none follows, the one unused
    longest makes room.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hexgrid.engine.sequence import NO_SALT, Salt
 from hexgrid.wire import TokenIds
 
 BLOCK_SIZE = 4  # tokens; an instruction of n tokens leaves n % 4 to be computed anew
@@ -23,7 +25,7 @@ _LEAST_BLOCKS = 2  # worth reading
 _MOST_BLOCKS = 256  # of one beginning
 _MOST_SEEN = 32_768  # blocks whose digests are remembered
 _LOOK_AHEAD = 16  # blocks remembered beyond what was seen before
-_START = -1  # in place of the block before
+_NONE = -1  # no block
 
 
 class NewBlock(NamedTuple):
@@ -44,7 +46,7 @@ class Plan:
 
 @dataclass(slots=True)
 class _Block:
-    before: int
+    before: int  # negative: one of the starts
     tokens: tuple[int, ...]
     followers: int = 0
     holders: int = 0
@@ -72,15 +74,17 @@ class PrefixCache:
         """For how many tokens there is room."""
         return self._num_blocks * self.block_size
 
-    def plan(self, batch: Items[TokenIds]) -> Plan:
-        """What a pass over `batch` reads and fills; to be closed by `finish`."""
-        found = [self._find(ids) for ids in batch]  # all, before any that is yet to be filled
+    def plan(self, batch: Items[TokenIds], salts: Items[Salt] = ()) -> Plan:
+        """What a pass over `batch` reads and fills; to be closed by `finish`. Salts: none, or one a text."""
+        starts = [_start_of(salt) for salt in salts or [NO_SALT] * len(batch)]
+        # All, before any that is yet to be filled.
+        found = [self._find(ids, start) for ids, start in zip(batch, starts, strict=True)]
         for blocks in found:  # all, before any room is made
             if blocks:
                 self._hold(blocks[-1])
         new: list[NewBlock] = []
-        for number, (ids, blocks) in enumerate(zip(batch, found, strict=True)):
-            new += self._extend(number, ids, blocks)
+        for number, (ids, start, blocks) in enumerate(zip(batch, starts, found, strict=True)):
+            new += self._extend(number, ids, start, blocks)
         return Plan(found, new)
 
     def finish(self, plan: Plan, *, filled: bool) -> None:
@@ -104,44 +108,48 @@ class PrefixCache:
             assert self._after[block.before, block.tokens] == number
             assert len(block.tokens) == self.block_size
             assert block.holders == 0
-            if block.before != _START:
+            if block.before >= 0:
                 followers[block.before] += 1
         assert len(self._after) == len(self._blocks)
         assert followers == {number: block.followers for number, block in self._blocks.items()}
         assert self._idle.keys() == {number for number, count in followers.items() if count == 0}
         assert len(self._seen) <= _MOST_SEEN
 
-    def _find(self, token_ids: TokenIds) -> list[int]:
+    def _find(self, token_ids: TokenIds, start: int) -> list[int]:
         """The blocks of the longest beginning at hand."""
         blocks: list[int] = []
-        before = _START
+        before = start
         for tokens in self._split(token_ids):
-            number = self._after.get((before, tokens), _START)
-            if number == _START:
+            number = self._after.get((before, tokens), _NONE)
+            if number == _NONE:
                 break
             blocks.append(number)
             before = number
         return blocks if len(blocks) >= _LEAST_BLOCKS else []
 
-    def _extend(self, sequence: int, token_ids: TokenIds, found: list[int]) -> list[NewBlock]:
+    def _extend(
+        self, sequence: int, token_ids: TokenIds, start: int, found: list[int]
+    ) -> list[NewBlock]:
         """Take blocks for what came before and is not at hand, as far as there is room."""
         new: list[NewBlock] = []
-        before = _START
-        for index, tokens in enumerate(self._split(token_ids, self._num_seen_blocks(token_ids))):
+        before = start
+        num_seen = self._num_seen_blocks(token_ids, start)
+        for index, tokens in enumerate(self._split(token_ids, num_seen)):
             number = (
-                found[index] if index < len(found) else self._after.get((before, tokens), _START)
+                found[index] if index < len(found) else self._after.get((before, tokens), _NONE)
             )
-            if number == _START:
+            if number == _NONE:
                 number = self._take(before, tokens)
-                if number == _START:
+                if number == _NONE:
                     break
                 new.append(NewBlock(sequence, index * self.block_size, number))
             before = number
         return new
 
-    def _num_seen_blocks(self, token_ids: TokenIds) -> int:
+    def _num_seen_blocks(self, token_ids: TokenIds, start: int) -> int:
         """How many blocks of the beginning came before; from now on, they and some more have."""
-        num_seen = num_new = digest = 0
+        num_seen = num_new = 0
+        digest = start
         for tokens in self._split(token_ids):
             digest = hash((digest, tokens))
             if digest in self._seen:
@@ -163,18 +171,18 @@ class PrefixCache:
             yield tuple(token_ids[start : start + size])
 
     def _take(self, before: int, tokens: tuple[int, ...]) -> int:
-        """A block for `tokens`, held; `_START` if there is no room."""
-        if before != _START:
+        """A block for `tokens`, held; `_NONE` if there is no room."""
+        if before >= 0:
             self._hold(before)  # not to be taken for its own follower
-        number = _START
+        number = _NONE
         if self._free or self._idle:
             if not self._free:
                 self._remove(next(iter(self._idle)))
             number = self._free.pop()
             self._blocks[number] = _Block(before, tokens, holders=1)
             self._after[before, tokens] = number
-        if before != _START:
-            self._blocks[before].followers += number != _START
+        if before >= 0:
+            self._blocks[before].followers += number != _NONE
             self._blocks[before].holders -= 1
             self._rest(before)
         return number
@@ -194,10 +202,15 @@ class PrefixCache:
         self._idle.pop(number, None)
         del self._after[block.before, block.tokens]
         self._free.append(number)
-        if block.before != _START:
+        if block.before >= 0:
             before = self._blocks[block.before]
             before.followers -= 1
             if before.holders == before.followers == 0:
                 # It was used no later than what followed it: it goes next.
                 self._idle[block.before] = None
                 self._idle.move_to_end(block.before, last=False)
+
+
+def _start_of(salt: Salt) -> int:
+    """In place of the block before the first: a negative number, another for each salt."""
+    return -1 - int.from_bytes(salt)

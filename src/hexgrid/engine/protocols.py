@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from hexgrid.encoding import Vectors
+from hexgrid.engine.sequence import NO_SALT, Salt
 from hexgrid.wire import TokenIds
 
 
@@ -14,8 +15,12 @@ class Engine(Protocol):
 
     hidden_size: int
 
-    def submit(self, token_ids: Items[TokenIds], *, priority: int = 0) -> Future[Vectors]:
+    def submit(
+        self, token_ids: Items[TokenIds], *, priority: int = 0, salt: Salt = NO_SALT
+    ) -> Future[Vectors]:
         """Queue non-empty id lists, none longer than the model takes; lower `priority` runs earlier.
+
+        Nothing that is computed or kept is shared between different salts.
 
         The Future gives hidden states float32 [len(token_ids), hidden_size] in the same order, or a
         HexgridError. Cancelling it drops what has not run yet. Any thread may call.
@@ -42,9 +47,10 @@ class Runner(Protocol):
     # Whether `run` returns before the device is done, so that the next batch can be prepared meanwhile.
     runs_async: bool
 
-    def run(self, token_ids: Items[TokenIds]) -> Callable[[], Vectors]:
+    def run(self, token_ids: Items[TokenIds], salts: Items[Salt] = ()) -> Callable[[], Vectors]:
         """Start a forward pass; calling the result waits for hidden states float32 [B, hidden_size].
 
+        What is kept for later passes serves only inputs of the same salt; `salts` is empty, or one an input.
         Either call may raise anything; the runner must be able to run the next batch all the same.
         """
         ...

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from hexgrid.encoding import Vectors
+from hexgrid.engine.sequence import Salt
 from hexgrid.engine.shared_prefixes import SharedPrefixes
 from hexgrid.model.cuda_graphs import Bucket, Graphs, Record
 from hexgrid.model.packing import Reuse, pack
@@ -43,10 +44,10 @@ class TorchRunner:
         self.hidden_size = model.config.hidden_size
         self.runs_async = model.device.type == "cuda"
 
-    def run(self, token_ids: Items[TokenIds]) -> Callable[[], Vectors]:
+    def run(self, token_ids: Items[TokenIds], salts: Items[Salt] = ()) -> Callable[[], Vectors]:
         """See `protocols.Runner.run`; on CUDA the kernels are queued and the copy back is pinned."""
         try:
-            hidden = self._forward(token_ids)
+            hidden = self._forward(token_ids, salts)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()  # the halves of this batch are tried next
             raise
@@ -127,14 +128,14 @@ class TorchRunner:
             return None
         return f"vectors are off by up to {off:.1e} (cosine {cosine:.6f})"
 
-    def _forward(self, token_ids: Items[TokenIds]) -> torch.Tensor:
+    def _forward(self, token_ids: Items[TokenIds], salts: Items[Salt]) -> torch.Tensor:
         hidden = None if self._graphs is None else self._graphs.forward(token_ids)
-        return self._with_prefixes(token_ids) if hidden is None else hidden
+        return self._with_prefixes(token_ids, salts) if hidden is None else hidden
 
-    def _with_prefixes(self, token_ids: Items[TokenIds]) -> torch.Tensor:
+    def _with_prefixes(self, token_ids: Items[TokenIds], salts: Items[Salt] = ()) -> torch.Tensor:
         if self._prefixes is None:
             return self._forward_anew(token_ids)
-        with self._prefixes.reused(token_ids) as reuse:
+        with self._prefixes.reused(token_ids, salts) as reuse:
             return self._forward_anew(token_ids, reuse)
 
     def _forward_anew(self, token_ids: Items[TokenIds], reuse: Reuse | None = None) -> torch.Tensor:

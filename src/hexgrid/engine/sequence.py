@@ -14,11 +14,25 @@ from hexgrid.errors import HexgridError
 from hexgrid.wire import TokenIds
 
 Key = bytes
+# Whose a computation is: what is kept of it serves only others of the same salt. It changes no vector.
+Salt = bytes
+NO_SALT: Salt = b""
 
 
-def key_of(token_ids: TokenIds) -> Key:
-    """What is equal for equal token ids, and for no others (a digest of 32 bytes)."""
-    return hashlib.blake2b(array("q", token_ids).tobytes(), digest_size=32).digest()
+def salt_of(*parts: str | None) -> Salt:
+    """What is equal for equal parts, and for no others (a digest of 16 bytes); NO_SALT where all are None."""
+    if all(part is None for part in parts):
+        return NO_SALT
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = b"" if part is None else part.encode(errors="surrogatepass")
+        digest.update(f"{part is None} {len(data)} ".encode() + data)
+    return digest.digest()
+
+
+def key_of(token_ids: TokenIds, salt: Salt = NO_SALT) -> Key:
+    """What is equal for equal token ids and salts, and for no others (a digest of 32 bytes)."""
+    return hashlib.blake2b(array("q", token_ids).tobytes(), digest_size=32, key=salt).digest()
 
 
 class Submission:
@@ -67,11 +81,12 @@ class Sequence:
     What the scheduler orders and the runner computes. It has the priority of the submission it was made for.
     """
 
-    __slots__ = ("key", "num_tokens", "places", "priority", "token_ids")
+    __slots__ = ("key", "num_tokens", "places", "priority", "salt", "token_ids")
 
-    def __init__(self, token_ids: TokenIds, key: Key, place: Place) -> None:
+    def __init__(self, token_ids: TokenIds, key: Key, place: Place, salt: Salt = NO_SALT) -> None:
         self.token_ids = token_ids
-        self.key = key
+        self.key = key  # of the ids and the salt
+        self.salt = salt
         self.num_tokens = len(token_ids)
         self.priority = place.submission.priority
         self.places: list[Place] = []
@@ -84,7 +99,7 @@ class Sequence:
 
     def moved_up(self, place: Place) -> "Sequence":
         """Another for the same places and for `place`, whose submission is more urgent."""
-        sequence = Sequence(self.token_ids, self.key, place)
+        sequence = Sequence(self.token_ids, self.key, place, self.salt)
         for each in self.places:
             sequence.wait_at(each)
         return sequence

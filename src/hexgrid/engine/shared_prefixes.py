@@ -5,6 +5,7 @@ from collections.abc import Sequence as Items
 from contextlib import contextmanager
 
 from hexgrid.engine.prefix_cache import Plan, PrefixCache
+from hexgrid.engine.sequence import Salt
 from hexgrid.model.kv_cache import KVCache, bytes_per_token
 from hexgrid.model.packing import Reuse
 from hexgrid.model.qwen3 import Qwen3
@@ -29,12 +30,12 @@ class SharedPrefixes:
         return len(self._cache) * self._cache.block_size * self._bytes_per_token
 
     @contextmanager
-    def reused(self, token_ids: Items[TokenIds]) -> Iterator[Reuse | None]:
-        """What the pass in the `with` block reads and keeps; None if nothing.
+    def reused(self, token_ids: Items[TokenIds], salts: Items[Salt] = ()) -> Iterator[Reuse | None]:
+        """What the pass in the `with` block reads and keeps; None if nothing. `salts`: none, or one a text.
 
         If it raises, nothing is kept.
         """
-        plan = self._cache.plan(token_ids)
+        plan = self._cache.plan(token_ids, salts)
         filled = False
         try:
             yield self._slots(plan) if plan.new or any(plan.found) else None

@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from hexgrid.config import ServerConfig
 from hexgrid.encoding import Vectors
+from hexgrid.engine.sequence import Salt, salt_of
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import HexgridError, RequestError
 from hexgrid.model import pooling
@@ -106,11 +107,19 @@ class EmbeddingsRoute:
         encoded = self._encode(check, call, model)
         self._limits.take_tokens(client, encoded.num_tokens)
         try:
-            future = model.engine.submit(encoded.token_ids, priority=call.request.priority or 0)
+            future = model.engine.submit(
+                encoded.token_ids,
+                priority=call.request.priority or 0,
+                salt=self._salt(call.request, client),
+            )
         except HexgridError:
             self._limits.give_back(client, encoded.num_tokens)
             raise
         return encoded, future
+
+    def _salt(self, request: EmbeddingRequest, client: Client) -> Salt:
+        """Whose caches are used: those of the request's salt, and of the client where each has its own."""
+        return salt_of(client.name if self._config.isolate_caches else None, request.cache_salt)
 
     def _encode(self, check: Check, call: EmbeddingCall, model: ServedModel) -> Encoded:
         """Everything between the parsed call and token ids that the engine takes; blocking."""
