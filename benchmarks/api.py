@@ -56,6 +56,9 @@ class NullEngine:
         future.set_result(np.broadcast_to(self._row, (len(token_ids), _WIDTH)))
         return future
 
+    def retry_after(self) -> int:
+        return 1
+
     def check_health(self) -> None:
         """It is always well."""
 

@@ -215,6 +215,21 @@ class ServerConfig(Checked):
     )
     max_body_bytes: int = new_setting(64 * 2**20, "Largest request body.", low=1)
     max_num_inputs: int = new_setting(2048, "Inputs of one request.", low=1)
+    max_json_depth: int = new_setting(
+        64, "Levels of lists and objects in a request body.", low=3, high=500
+    )
+    max_concurrent_requests: int = new_setting(
+        512,
+        "Requests with a body that are read, tokenized, wait or run, of all models. Beyond it a request "
+        "gets 429 with Retry-After before its body is read.",
+        low=1,
+    )
+    max_concurrent_body_bytes: int = new_setting(
+        2**30,
+        "Bytes of the bodies of those requests. Beyond it a request gets 429 with Retry-After; one is "
+        "always taken.",
+        low=1,
+    )
     request_timeout: float = new_setting(
         600.0, "Seconds a request may take, its body's arrival included; then 504.", low=0.001
     )

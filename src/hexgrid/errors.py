@@ -13,7 +13,7 @@ HexgridError                     500 InternalServerError
 |   +-- ModelNotFoundError       404
 |   +-- BodyTooLargeError        413
 |   +-- RateLimitedError         429, with Retry-After: what a key may use is used up
-|       +-- OverloadedError      429, the same for the server's queue
+|       +-- OverloadedError      429, the same for what the server has room for
 +-- EngineError                  500
 |   +-- NonFiniteError           500: the forward pass gave NaN or infinity, in float32 too
 +-- EngineClosedError            503
@@ -135,7 +135,7 @@ class RateLimitedError(RequestError):
 
 
 class OverloadedError(RateLimitedError):
-    """The queue is full."""
+    """The queue is full, or too many requests are being answered."""
 
     reason = "overloaded"
 

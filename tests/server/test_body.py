@@ -80,8 +80,11 @@ BAD_BODIES: list[tuple[bytes, str, list[str]]] = [
     (b'{"input":"\xed\xa0\x80"}', "body", ["not valid UTF-8 at byte 10"]),
     (b'{"input":"\\ud800"}', "body.input", ["lone surrogate"]),
     (b'{"input":["ok","\\udc00 low"]}', "body.input", ["lone surrogate"]),
-    (b'{"input":"a","foo":' + DEEP + b"}", "body", ["too deeply"]),
-    (b'{"input":' + DEEP + b"}", "body.input.0.0", ["int_type", "got array"]),
+    (b'{"input":"a","foo":' + DEEP + b"}", "body", ["100001 levels deep; at most 64"]),
+    (b'{"input":"a","messages":' + DEEP + b"}", "body", ["100001 levels deep; at most 64"]),
+    (b'{"input":' + DEEP + b"}", "body", ["100001 levels deep; at most 64"]),
+    (b'{"input":' + b"[" * 64 + b"]" * 64 + b"}", "body", ["65 levels deep; at most 64"]),
+    (b'{"input":' + b"[" * 63 + b"]" * 63 + b"}", "body.input.0.0", ["int_type", "a list of"]),
     (b'{"input":["' + b"a" * 2**20 + b'",5.5]}', "body.input.1", ["got float"]),
     (gzip.compress(b'{"input":"a"}'), "body", ["not valid UTF-8"]),
 ]

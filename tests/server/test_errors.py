@@ -122,6 +122,9 @@ class BrokenEngine:
     ) -> Future[Vectors]:
         raise KeyError("secret insides", token_ids, priority, salt)
 
+    def retry_after(self) -> int:
+        return 1
+
     def check_health(self) -> None: ...
 
     def close(self) -> None: ...

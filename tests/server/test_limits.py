@@ -4,10 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 
+from hexgrid.engine.engine import NativeEngine
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
+from hexgrid.settings import Secret
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import (
+    KEY,
     connect,
     embed,
     error,
@@ -91,6 +94,97 @@ def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits(
     model = variant(tiny_model, metrics, "m", max_num_queued_tokens=10)
     with serving([model], metrics) as client:
         vectors(embed(client, [1] * 50))
+
+
+def test_more_requests_than_may_be_answered_are_a_429_before_their_body_comes(
+    tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m", runner=runner)
+    with serving([model], metrics, max_concurrent_requests=2) as client:
+        taken = [callers.submit(embed, client, [1])]
+        runner.wait_until_started(1)
+        taken.append(callers.submit(embed, client, [2] * 7))
+        wait_for_metric(client, "queue_tokens", 7, model_name="m")
+        assert isinstance(model.engine, NativeEngine)
+        model.engine._tokens_per_second = 1.0
+        connection = connect(client)
+        connection.putrequest("POST", "/v1/embeddings")
+        connection.putheader("content-type", "application/json")
+        connection.putheader("content-length", "1000000")
+        connection.endheaders()
+
+        answer = connection.getresponse()
+        refused = httpx2.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+        connection.close()
+
+        detail = error(refused)
+        assert (detail["code"], detail["type"]) == (429, "RateLimitError")
+        assert "2 requests are being answered; at most 2 may be" in detail["message"]
+        assert refused.headers["retry-after"] == "7"
+        assert metric(client, "rejections_total", reason="overloaded") == 1
+        assert [client.get(path).status_code for path in ("/ready", "/v1/models")] == [200, 200]
+        assert client.post("/ping").status_code == 200
+        runner.gate.set()
+        for request in taken:
+            vectors(request.result())
+        vectors(embed(client, [3]))
+
+
+def test_a_request_that_failed_makes_room_for_the_next(tiny_model: ServedModel) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m")
+    with serving([model], metrics, max_concurrent_requests=1) as client:
+        for _ in range(3):
+            assert embed(client, []).status_code == 400
+        vectors(embed(client, "a"))
+
+
+def test_more_bytes_than_are_held_of_all_bodies_are_a_429(
+    tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m", runner=runner)
+    with serving([model], metrics, max_concurrent_body_bytes=5000) as client:
+        first = callers.submit(embed, client, [1], user="x" * 3000)
+        runner.wait_until_started(1)
+
+        refused = embed(client, [2], user="x" * 3000)
+        second = callers.submit(embed, client, [3], user="x" * 1000)
+        wait_for_metric(client, "queue_sequences", 1, model_name="m")
+        runner.gate.set()
+
+        detail = error(refused)
+        assert (detail["code"], detail["type"]) == (429, "RateLimitError")
+        assert "bytes; at most 5000 are held" in detail["message"]
+        assert metric(client, "rejections_total", reason="overloaded") == 1
+        for request in (first, second):
+            vectors(request.result())
+        vectors(embed(client, [4], user="x" * 3000))
+
+
+def test_a_body_larger_than_all_may_be_is_taken_by_itself(tiny_model: ServedModel) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m")
+    with serving([model], metrics, max_concurrent_body_bytes=1000) as client:
+        vectors(embed(client, "a", user="x" * 3000))
+
+
+def test_who_may_not_ask_takes_no_room(
+    tiny_model: ServedModel, runner: GatedRunner, callers: ThreadPoolExecutor
+) -> None:
+    metrics = Metrics()
+    model = variant(tiny_model, metrics, "m", runner=runner)
+    settings = {"max_concurrent_requests": 1, "api_key": (Secret(KEY),)}
+    with serving([model], metrics, **settings) as client:
+        assert embed(client, [1]).status_code == 401
+        client.headers["authorization"] = f"Bearer {KEY}"
+        taken = callers.submit(embed, client, [1])
+        runner.wait_until_started(1)
+        assert embed(client, [2]).status_code == 429
+        assert client.post("/v1/embeddings", headers={"authorization": ""}).status_code == 401
+        runner.gate.set()
+        vectors(taken.result())
 
 
 def test_requests_in_flight_are_counted(

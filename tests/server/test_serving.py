@@ -108,6 +108,9 @@ class SilentEngine:
         self.asked.set()
         return Future()
 
+    def retry_after(self) -> int:
+        return 1
+
     def check_health(self) -> None: ...
 
     def close(self) -> None: ...

@@ -109,6 +109,11 @@ class NativeEngine:
         submission.future.add_done_callback(lambda _: self._drop_rest(submission))
         return submission.future
 
+    def retry_after(self) -> int:
+        """See `protocols.Engine.retry_after`."""
+        waiting, rate = self._scheduler.num_waiting_tokens, self._tokens_per_second
+        return max(1, round(waiting / rate)) if rate else 1
+
     def check_health(self) -> None:
         """See `protocols.Engine.check_health`."""
         if self._closing or not self._thread.is_alive():
@@ -169,11 +174,10 @@ class NativeEngine:
         waiting = self._scheduler.num_waiting_tokens
         if waiting == 0 or waiting + num_tokens <= self._max_num_queued_tokens:
             return
-        seconds = round(waiting / self._tokens_per_second) if self._tokens_per_second else 1
         raise OverloadedError(
             f"{waiting} tokens wait already and this request has {num_tokens}; at most "
             f"{self._max_num_queued_tokens} may wait. Try again later",
-            retry_after=max(1, seconds),
+            retry_after=self.retry_after(),
         )
 
     def _drop_rest(self, submission: Submission) -> None:

@@ -31,6 +31,10 @@ class Engine(Protocol):
         """
         ...
 
+    def retry_after(self) -> int:
+        """Seconds, at least one, in which what waits now will be computed at the rate measured so far."""
+        ...
+
     def check_health(self) -> None:
         """Return when requests can be answered, else raise a HexgridError that says why not."""
         ...

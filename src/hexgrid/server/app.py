@@ -14,11 +14,12 @@ from hexgrid.config import ServerConfig
 from hexgrid.errors import HexgridError
 from hexgrid.metrics import Metrics
 from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
+from hexgrid.server.body import BodyReader
 from hexgrid.server.cors import answering_browsers, cors_origins
 from hexgrid.server.embeddings import EmbeddingsRoute
 from hexgrid.server.errors import on_bug, on_client_gone, on_hexgrid_error, on_http_exception
 from hexgrid.server.followed_store import FollowedStore
-from hexgrid.server.limits import DeadlineMiddleware, MetricsMiddleware
+from hexgrid.server.limits import AdmissionMiddleware, DeadlineMiddleware, MetricsMiddleware
 from hexgrid.server.rate_limits import RateLimitMiddleware, RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.root_path import RootPathMiddleware, root_path_of
@@ -43,8 +44,11 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
     store = None if config.key_store is None else FollowedStore(config.key_store)
     usage = None if config.usage_dir is None else UsageMeter(config.usage_dir)
     limits = RateLimits()
-    embeddings = EmbeddingsRoute(models, config, limits, usage, threads)
-    tokenization = TokenizationRoutes(models, config, threads)
+    bodies = BodyReader(config.max_body_bytes, config.max_json_depth)
+    embeddings = EmbeddingsRoute(
+        models, config, bodies, limits=limits, usage=usage, threads=threads
+    )
+    tokenization = TokenizationRoutes(models, bodies, threads)
     root_path = root_path_of(config)
     status = StatusRoutes(models, metrics, root_path)
     routes = [
@@ -81,6 +85,12 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
                 MetricsMiddleware, metrics=metrics, known_paths={route.path for route in routes}
             ),
             Middleware(AuthMiddleware, keys=Keys(config.keys(), store), open_paths=open_paths),
+            Middleware(
+                AdmissionMiddleware,
+                max_requests=config.max_concurrent_requests,
+                max_bytes=config.max_concurrent_body_bytes,
+                retry_after=models.retry_after,
+            ),
             Middleware(RateLimitMiddleware, limits=limits),
             Middleware(DeadlineMiddleware, seconds=config.request_timeout),
         ],

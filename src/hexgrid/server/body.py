@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import Request
 
 from hexgrid.errors import BodyTooLargeError, SchemaError
+from hexgrid.server.json_depth import depth, is_deeper
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 
@@ -31,30 +32,43 @@ _WORDS = {
 }
 
 
-async def read_struct(
-    request: Request, decoder: "msgspec.json.Decoder[Struct]", limit: int
-) -> Struct:
-    """The body as what `decoder` decodes.
+class BodyReader:
+    """Reads bodies of at most `max_bytes` bytes and `max_depth` levels."""
 
-    Raises:
-        SchemaError: not JSON by its content type or its content, or not of the documented form.
-        BodyTooLargeError: more than `limit` bytes.
-    """
-    _check_content_type(request.headers.get("content-type", ""))
-    body = await _read(request, limit)
-    try:
-        body.decode()  # msgspec does not look into fields that it skips
-        return decoder.decode(body)
-    except UnicodeDecodeError as error:
-        raise SchemaError(
-            f"The body is not valid UTF-8 at byte {error.start} (json_invalid)", param="body"
-        ) from None
-    except RecursionError:
-        raise SchemaError("The body is nested too deeply (json_invalid)", param="body") from None
-    except msgspec.ValidationError as error:
-        raise _wrong_field(str(error), body, decoder.type) from None
-    except msgspec.DecodeError as error:
-        raise _not_json(str(error), body) from None
+    def __init__(self, max_bytes: int, max_depth: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_depth = max_depth
+
+    async def read(self, request: Request, decoder: "msgspec.json.Decoder[Struct]") -> Struct:
+        """The body as what `decoder` decodes.
+
+        Raises:
+            SchemaError: not JSON by its content type or its content, nested too deeply, or not of the
+                documented form.
+            BodyTooLargeError: too many bytes.
+            OverloadedError: too many of all requests' bodies together.
+        """
+        _check_content_type(request.headers.get("content-type", ""))
+        return self._decode(await _read(request, self._max_bytes), decoder)
+
+    def _decode(self, body: bytes, decoder: "msgspec.json.Decoder[Struct]") -> Struct:
+        if is_deeper(body, self._max_depth):
+            raise SchemaError(
+                f"The body is nested {depth(body)} levels deep; at most {self._max_depth} are taken "
+                "(json_invalid)",
+                param="body",
+            )
+        try:
+            body.decode()  # msgspec does not look into fields that it skips
+            return decoder.decode(body)
+        except UnicodeDecodeError as error:
+            raise SchemaError(
+                f"The body is not valid UTF-8 at byte {error.start} (json_invalid)", param="body"
+            ) from None
+        except msgspec.ValidationError as error:
+            raise _wrong_field(str(error), body, decoder.type) from None
+        except msgspec.DecodeError as error:
+            raise _not_json(str(error), body) from None
 
 
 def _check_content_type(content_type: str) -> None:

@@ -25,7 +25,7 @@ from hexgrid.errors import HexgridError, RequestError
 from hexgrid.model import pooling
 from hexgrid.server.answer import Answer, render
 from hexgrid.server.auth import Client, client_of
-from hexgrid.server.body import read_struct
+from hexgrid.server.body import BodyReader
 from hexgrid.server.embedding_call import EmbeddingCall, parse, truncation_of, with_prompt
 from hexgrid.server.errors import note_model
 from hexgrid.server.rate_limits import RateLimits
@@ -47,12 +47,15 @@ class EmbeddingsRoute:
         self,
         models: Models,
         config: ServerConfig,
+        bodies: BodyReader,
+        *,
         limits: RateLimits,
         usage: UsageMeter | None,
         threads: Executor,
     ) -> None:
         self._models = models
         self._config = config
+        self._bodies = bodies
         self._limits = limits
         self._usage = usage
         self._threads = threads
@@ -61,7 +64,7 @@ class EmbeddingsRoute:
     async def create(self, request: Request) -> Response:
         """The endpoint."""
         start = perf_counter()
-        body = await read_struct(request, self._decoder, self._config.max_body_bytes)
+        body = await self._bodies.read(request, self._decoder)
         call = parse(body, request.headers.get("x-request-id"))
         client = client_of(request)
         model = self._models.find(body.model, client)

@@ -57,7 +57,7 @@ _ERRORS = {
     "403": "The API key is not for this model",
     "404": "No such model or path",
     "413": "The body is too large",
-    "429": "The key's limit is used up, or too much waits; see Retry-After",
+    "429": "The key's limit is used up, or the server has too much to do; see Retry-After",
     "500": "The model failed for this input",
     "503": "The server is stopping, or cannot read its keys",
     "504": "Not answered in time",

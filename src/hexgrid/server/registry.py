@@ -70,6 +70,10 @@ class Models:
         """Be ill for probes from here on; requests are answered as before."""
         self._is_draining = True
 
+    def retry_after(self) -> int:
+        """Seconds in which every engine will have computed what waits for it now."""
+        return max(model.engine.retry_after() for model in self._models)
+
     def close(self) -> None:
         """Stop every engine; whoever waits is answered."""
         for model in self._models:

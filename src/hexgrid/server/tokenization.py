@@ -6,10 +6,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hexgrid.config import ServerConfig
 from hexgrid.errors import RequestError
 from hexgrid.server.auth import client_of
-from hexgrid.server.body import read_struct
+from hexgrid.server.body import BodyReader
 from hexgrid.server.errors import note_model
 from hexgrid.server.registry import Models
 from hexgrid.server.waiting import in_thread
@@ -30,16 +29,16 @@ _LARGEST_ID = 2**32 - 1
 class TokenizationRoutes:
     """Both endpoints and what they share between requests."""
 
-    def __init__(self, models: Models, config: ServerConfig, threads: Executor) -> None:
+    def __init__(self, models: Models, bodies: BodyReader, threads: Executor) -> None:
         self._models = models
-        self._config = config
+        self._bodies = bodies
         self._threads = threads
         self._tokenize = msgspec.json.Decoder(TokenizeRequest)
         self._detokenize = msgspec.json.Decoder(DetokenizeRequest)
 
     async def tokenize(self, request: Request) -> Response:
         """The ids of one text of any length."""
-        body = await read_struct(request, self._tokenize, self._config.max_body_bytes)
+        body = await self._bodies.read(request, self._tokenize)
         model = self._models.find(body.model, client_of(request))
         note_model(request, model.name)
         ids, pieces = await in_thread(self._threads, _tokenize, body, model.tokenizer)
@@ -54,7 +53,7 @@ class TokenizationRoutes:
 
     async def detokenize(self, request: Request) -> Response:
         """The text of some ids."""
-        body = await read_struct(request, self._detokenize, self._config.max_body_bytes)
+        body = await self._bodies.read(request, self._detokenize)
         model = self._models.find(body.model, client_of(request))
         note_model(request, model.name)
         for index, token_id in enumerate(body.tokens):
