@@ -114,7 +114,7 @@ def run(engine: str, core: int, started: Connection) -> None:
         model.engine.close()
         model = dataclasses.replace(model, engine=NullEngine(), embedding_dimension=_WIDTH)
     models = Models([model])
-    server = new_server(create_app(models, config, metrics), config, None, models.drain)
+    server = new_server(create_app(models, config, metrics), config, metrics, None, models.drain)
     server.take_signals()
     with bind(config) as listener:
         listener.listen()

@@ -35,6 +35,10 @@ def all_errors(base: type[HexgridError] = HexgridError) -> list[type[HexgridErro
         ("EngineError", 500, "InternalServerError"),
         ("NonFiniteError", 500, "InternalServerError"),
         ("EngineClosedError", 503, "ServiceUnavailableError"),
+        ("SlowRequestError", 408, "RequestTimeoutError"),
+        ("UrlTooLongError", 414, "UriTooLongError"),
+        ("HeadersTooLargeError", 431, "RequestHeaderFieldsTooLargeError"),
+        ("TooManyConnectionsError", 503, "ServiceUnavailableError"),
         ("DeadlineError", 504, "GatewayTimeoutError"),
     ],
 )

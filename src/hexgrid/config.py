@@ -230,6 +230,43 @@ class ServerConfig(Checked):
         "always taken.",
         low=1,
     )
+    max_connections: int = new_setting(
+        768,
+        "Open connections. Beyond it a new one gets 503 and is closed. Must be less than the files that the "
+        "process may open (ulimit -n).",
+        low=1,
+    )
+    max_url_bytes: int = new_setting(8192, "Longest request target (path and query).", low=64)
+    max_num_headers: int = new_setting(100, "Headers of one request.", low=8)
+    max_header_bytes: int = new_setting(
+        65_536, "Bytes of a request's line and headers together.", low=256
+    )
+    header_timeout: float = new_setting(
+        10.0,
+        "Seconds that a request's line and headers may take to arrive, from their first byte; and a new "
+        "connection's first byte, from its opening.",
+        low=0.001,
+    )
+    body_timeout: float = new_setting(
+        300.0, "Seconds that a request's body may take to arrive; then 408.", low=0.001
+    )
+    keep_alive_timeout: float = new_setting(
+        75.0,
+        "Seconds that a connection stays open without a request; more than those of a proxy in front.",
+        low=0.001,
+    )
+    stall_timeout: float = new_setting(
+        20.0,
+        "Seconds in which a body must arrive, and an answer be read, at --min-transfer-rate; what is slower "
+        "is cut off.",
+        low=0.001,
+    )
+    min_transfer_rate: int = new_setting(
+        1000,
+        "Bytes a second that a client must send of a body, or read of an answer, on average over "
+        "--stall-timeout.",
+        low=1,
+    )
     request_timeout: float = new_setting(
         600.0, "Seconds a request may take, its body's arrival included; then 504.", low=0.001
     )

@@ -11,12 +11,16 @@ HexgridError                     500 InternalServerError
 |   +-- UnauthorizedError        401
 |   +-- ForbiddenError           403
 |   +-- ModelNotFoundError       404
+|   +-- SlowRequestError         408: its line, headers or body took too long to arrive
 |   +-- BodyTooLargeError        413
+|   +-- UrlTooLongError          414
+|   +-- HeadersTooLargeError     431
 |   +-- RateLimitedError         429, with Retry-After: what a key may use is used up
 |       +-- OverloadedError      429, the same for what the server has room for
 +-- EngineError                  500
 |   +-- NonFiniteError           500: the forward pass gave NaN or infinity, in float32 too
 +-- EngineClosedError            503
++-- TooManyConnectionsError      503
 +-- UsageError                   the record of what was used cannot be written or read: a command stops
 +-- KeyStoreError                503: the file of keys cannot be used; a command that needs it fails
 +-- DeadlineError                504
@@ -110,6 +114,30 @@ class ModelNotFoundError(RequestError):
     reason = "model_not_found"
 
 
+class SlowRequestError(RequestError):
+    """The request did not arrive in time, or too slowly."""
+
+    status = 408
+    type = "RequestTimeoutError"
+    reason = "slow_request"
+
+
+class UrlTooLongError(RequestError):
+    """The request's target has more bytes than the server takes."""
+
+    status = 414
+    type = "UriTooLongError"
+    reason = "url_too_long"
+
+
+class HeadersTooLargeError(RequestError):
+    """The request has more headers, or more bytes of them, than the server takes."""
+
+    status = 431
+    type = "RequestHeaderFieldsTooLargeError"
+    reason = "headers_too_large"
+
+
 class BodyTooLargeError(RequestError):
     """The body has more bytes than the server takes."""
 
@@ -158,6 +186,14 @@ class EngineClosedError(HexgridError):
     status = 503
     type = "ServiceUnavailableError"
     reason = "stopping"
+
+
+class TooManyConnectionsError(HexgridError):
+    """The server has as many connections as it may have."""
+
+    status = 503
+    type = "ServiceUnavailableError"
+    reason = "too_many_connections"
 
 
 class UsageError(HexgridError):

@@ -98,6 +98,10 @@ class Metrics:
             "http_request_duration_seconds", "From first byte in to last byte out", _SECONDS, "path"
         )
         self.in_flight = self._gauge("http_requests_in_flight", "HTTP requests being answered")
+        self.connections = self._gauge("connections", "Open connections")
+        self.refused_connections = self._counter(
+            "refused_connections", "Connections refused or cut off, by reason", "reason"
+        )
 
     def _add_requests(self) -> None:
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens answered for", "model_name")

@@ -62,7 +62,7 @@ def _serving(
     with bind(config) as listener:
         listener.listen()  # the first request waits until the thread has come so far
         app = create_app(served, config, metrics)
-        server = new_server(app, config, certificates, served.drain, log_config=None)
+        server = new_server(app, config, metrics, certificates, served.drain, log_config=None)
         thread = threading.Thread(target=server.run, args=([listener],), name="server")
         thread.start()
         # The client is closed last: a test may look at answers that come while the server stops.

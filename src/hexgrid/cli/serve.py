@@ -80,7 +80,7 @@ def _load_and_serve(
     metrics = Metrics()
     models = Models([open_spec(spec, config.engine, metrics) for spec in specs])
     app = create_app(models, config, metrics)
-    server = new_server(app, config, certificates, models.drain)
+    server = new_server(app, config, metrics, certificates, models.drain)
     for model in models:
         say(f"Serving {' = '.join(model.names)}: {model.description}")
     server.take_signals()

@@ -56,10 +56,13 @@ _ERRORS = {
     "401": "No valid API key",
     "403": "The API key is not for this model",
     "404": "No such model or path",
+    "408": "The request did not arrive in time; the connection is closed",
     "413": "The body is too large",
+    "414": "The path and query are too long; the connection is closed",
     "429": "The key's limit is used up, or the server has too much to do; see Retry-After",
+    "431": "The headers are too many or too long; the connection is closed",
     "500": "The model failed for this input",
-    "503": "The server is stopping, or cannot read its keys",
+    "503": "The server is stopping, cannot read its keys, or has too many connections",
     "504": "Not answered in time",
 }
 _REFERENCE = "#/components/schemas/{name}"

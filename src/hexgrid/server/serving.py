@@ -11,6 +11,8 @@ from uvicorn.config import LOGGING_CONFIG
 
 from hexgrid.config import ServerConfig
 from hexgrid.errors import ConfigError
+from hexgrid.metrics import Metrics
+from hexgrid.server.connection import http_options
 from hexgrid.server.draining import DrainingServer
 from hexgrid.server.tls import Certificates
 from hexgrid.server.unix_socket import UnixListener, mode_of
@@ -61,6 +63,7 @@ def bind(config: ServerConfig) -> socket.socket:
 def new_server(
     app: ASGIApp,
     config: ServerConfig,
+    metrics: Metrics,
     certificates: Certificates | None,
     on_stop: Callable[[], None],
     *,
@@ -74,7 +77,6 @@ def new_server(
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
             ws="none",
             lifespan="on",
             backlog=_BACKLOG,
@@ -86,6 +88,7 @@ def new_server(
             ssl_context_factory=(
                 None if certificates is None else lambda _, __: certificates.context
             ),
+            **http_options(config, metrics),
         ),
         drain_delay=config.drain_delay,
         drain_timeout=config.drain_timeout,
