@@ -38,6 +38,8 @@ class HexgridError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "InternalServerError"
     reason: ClassVar[str] = "internal"
+    # Whether its message may name files and settings: no client is told it.
+    for_operator: ClassVar[bool] = False
 
     def __init__(self, message: str, *, param: str | None = None, index: int | None = None) -> None:
         super().__init__(message)
@@ -54,17 +56,25 @@ class HexgridError(Exception):
 class ConfigError(HexgridError):
     """A flag, an environment variable, or two of them together, cannot be honoured."""
 
+    for_operator = True
+
 
 class CheckpointError(HexgridError):
     """A checkpoint is missing, incomplete, of another architecture, or asks for what hexgrid refuses."""
+
+    for_operator = True
 
 
 class DataError(HexgridError):
     """A file of evaluation data is missing or not of its form."""
 
+    for_operator = True
+
 
 class RemoteError(HexgridError):
     """Another server, asked for vectors or figures, refuses, cannot be reached, or answers something else."""
+
+    for_operator = True
 
 
 class UnreachableError(RemoteError):
@@ -200,6 +210,7 @@ class UsageError(HexgridError):
     """The record of what was used is missing, or cannot be written or read."""
 
     reason = "usage"
+    for_operator = True
 
 
 class KeyStoreError(HexgridError):

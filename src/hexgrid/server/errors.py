@@ -3,6 +3,8 @@
 Nothing else makes error bodies or counts rejections: none is missed, and none counted twice.
 """
 
+import logging
+
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
@@ -14,6 +16,7 @@ from hexgrid.metrics import Metrics
 
 # nginx's number for it; nobody is left to read the answer, but the metrics are.
 _CLIENT_CLOSED_REQUEST = 499
+_INTERNAL = "Internal error; the server's log says more"
 _HTTP_TYPES = {404: "NotFoundError", 405: "MethodNotAllowedError"}
 _HTTP_REASONS = {404: "unknown_path", 405: "wrong_method"}
 CLIENT_GONE = "client_gone"
@@ -41,10 +44,16 @@ def note_model(connection: HTTPConnection, name: str) -> None:
     """Let an error that follows be counted under the model of this name."""
     connection.state.model_name = name
 
+_logger = logging.getLogger(__name__)
+
 
 def error_response(error: HexgridError) -> Response:
-    """The answer to a request that ended in `error`."""
-    body = _body(error.status, error.message, error.type, error.param)
+    """The answer to a request that ended in `error`; what is for the operator is told to the log only."""
+    message, kind, param = error.message, error.type, error.param
+    if error.for_operator:
+        _logger.error("A request failed: %s", error.message)
+        message, kind, param = _INTERNAL, HexgridError.type, None
+    body = _body(error.status, message, kind, param)
     return _Rejection(error.status, error.reason, body, error.headers)
 
 
@@ -71,7 +80,7 @@ async def on_client_gone(_: Request, __: Exception) -> Response:
 
 async def on_bug(_: Request, __: Exception) -> Response:
     """Starlette's handler for everything else: our own fault, told without its insides."""
-    return error_response(HexgridError("Internal error; the server's log says more"))
+    return error_response(HexgridError(_INTERNAL))
 
 
 def _body(status: int, message: str, kind: str, param: str | None) -> bytes:

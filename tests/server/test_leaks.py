@@ -1,0 +1,282 @@
+"""No error tells a client of our files, keys or insides: each class of error is provoked and looked at."""
+
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from hexgrid import errors
+from hexgrid.engine.engine import NativeEngine
+from hexgrid.engine.protocols import Runner
+from hexgrid.engine.served_model import ServedModel
+from hexgrid.errors import HexgridError
+from hexgrid.metrics import Metrics, ModelMetrics
+from hexgrid.server.errors import error_response
+from hexgrid.server.key_store import KeyStore, Limits
+from hexgrid.settings import Secret
+from tests.server.gated_runner import GatedRunner
+from tests.server.running import DEADLINE, KEY, embed, error, serving, variant, wait_until
+from tests.server.test_body import BAD_BODIES
+from tests.server.test_embedding_call import REFUSED
+from tests.server.test_errors import UNLUCKY_ID, BrokenEngine, FailingRunner, UnluckyRunner
+from tests.test_errors import all_errors
+
+LEAK = re.compile(
+    r"/tmp|/home|/root|/usr|\.py\b|\.sqlite3|safetensors|Traceback|0x[0-9a-f]{6}|line \d+"
+)
+
+
+@dataclass
+class Place:
+    """What provoking an error takes."""
+
+    model: ServedModel
+    directory: Path
+
+    @property
+    def store(self) -> KeyStore:
+        return KeyStore(self.directory / "keys.sqlite3")
+
+    @contextmanager
+    def server(self, runner: Runner | None = None, **settings: Any) -> Iterator[httpx2.Client]:
+        """A client, with the operator's key, of a server that has a store of keys, too."""
+        metrics = Metrics()
+        model = variant(self.model, metrics, "m", runner=runner)
+        with self.serving(model, metrics, **settings) as client:
+            yield client
+
+    @contextmanager
+    def serving(
+        self, model: ServedModel, metrics: Metrics, **settings: Any
+    ) -> Iterator[httpx2.Client]:
+        settings = {"api_key": (Secret(KEY),)} | settings
+        with serving([model], metrics, key_store=self.store.file, **settings) as client:
+            client.headers["authorization"] = f"Bearer {KEY}"
+            yield client
+
+
+Answers = list[httpx2.Response]
+
+
+def bare(client: httpx2.Client, request: bytes) -> Answers:
+    """The answer to bytes as they stand."""
+    assert client.base_url.port is not None
+    address = (client.base_url.host, client.base_url.port)
+    with socket.create_connection(address, DEADLINE) as connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(2**16):
+            answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    line, *headers = head.decode().split("\r\n")
+    pairs = [tuple(header.split(": ", 1)) for header in headers]
+    return [httpx2.Response(int(line.split()[1]), headers=dict(pairs), content=body)]  # type: ignore[arg-type]
+
+
+def a_bug(place: Place) -> Answers:
+    metrics = Metrics()
+    model = replace(place.model, engine=BrokenEngine(), metrics=ModelMetrics(metrics, "m"))
+    with place.serving(model, metrics) as client:
+        return [embed(client, "a")]
+
+
+def bad_values(place: Place) -> Answers:
+    with place.server() as client:
+        return [
+            client.post("/v1/embeddings", json={"input": "a"} | fields)
+            for fields, *_ in REFUSED
+            if fields.get("model") is None
+        ]
+
+
+def bad_bodies(place: Place) -> Answers:
+    headers = {"content-type": "application/json"}
+    with place.server() as client:
+        answers = [
+            client.post(path, content=body, headers=headers)
+            for body, *_ in BAD_BODIES
+            for path in ("/v1/embeddings", "/tokenize", "/detokenize")
+        ]
+        return [*answers, *bare(client, b"no http\r\n\r\n")]
+
+
+def no_key(place: Place) -> Answers:
+    keys = ["", "Bearer nope", "Bearer hg_aaaaaaaa_bbbb", f"Basic {KEY}", f"Bearer  {KEY}"]
+    with place.server() as client:
+        paths = ("/v1/models", "/metrics", "/openapi.json")
+        return [client.get(path, headers={"authorization": key}) for path in paths for key in keys]
+
+
+def another_model(place: Place) -> Answers:
+    key = place.store.create("narrow", Limits(models=frozenset({"other"})))
+    with place.server() as client:
+        client.headers["authorization"] = f"Bearer {key}"
+        return [embed(client, "a")]
+
+
+def no_such_thing(place: Place) -> Answers:
+    with place.server() as client:
+        return [
+            embed(client, "a", model="../../etc/x"),
+            client.get("/nope"),
+            client.delete("/v1/models"),
+        ]
+
+
+def slow(place: Place) -> Answers:
+    with place.server(header_timeout=0.05) as client:
+        return bare(client, b"GET /li")
+
+
+def large(place: Place) -> Answers:
+    with place.server(max_body_bytes=10) as client:
+        return [embed(client, "a")]
+
+
+def long_url(place: Place) -> Answers:
+    with place.server() as client:
+        return bare(client, b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n")
+
+
+def long_headers(place: Place) -> Answers:
+    with place.server() as client:
+        return bare(client, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n")
+
+
+def too_often(place: Place) -> Answers:
+    key = place.store.create("poor", Limits(rpm=1))
+    with place.server() as client:
+        client.headers["authorization"] = f"Bearer {key}"
+        return [embed(client, "a"), embed(client, "a")][1:]
+
+
+def too_many(place: Place) -> Answers:
+    runner = GatedRunner()
+    with place.server(runner, max_concurrent_requests=1) as client:
+        with ThreadPoolExecutor(1) as caller:
+            first = caller.submit(embed, client, [1])
+            runner.wait_until_started(1)
+            answers = [embed(client, "a")]
+            runner.gate.set()
+            assert first.result().status_code == 200
+        return answers
+
+
+def a_failed_pass(place: Place) -> Answers:
+    runner = FailingRunner()
+    runner.gate.set()
+    with place.server(runner) as client:
+        return [embed(client, [UNLUCKY_ID])]
+
+
+def no_number(place: Place) -> Answers:
+    with place.server(UnluckyRunner()) as client:
+        return [embed(client, [UNLUCKY_ID])]
+
+
+def a_dead_engine(place: Place) -> Answers:
+    metrics = Metrics()
+    model = variant(place.model, metrics, "m")
+    assert isinstance(model.engine, NativeEngine)
+    with place.serving(model, metrics) as client:
+        model.engine.close()
+        return [embed(client, "a"), client.get("/ready")]
+
+
+def a_full_house(place: Place) -> Answers:
+    with place.server(max_connections=1) as client:
+        assert client.get("/live").status_code == 200
+        return bare(client, b"")
+
+
+def a_lost_store(place: Place) -> Answers:
+    key = place.store.create("lost", Limits())
+    with place.server() as client:
+        for file in place.directory.glob("keys.sqlite3*"):
+            file.unlink()
+        headers = {"authorization": f"Bearer {key}"}
+
+        def ask() -> httpx2.Response:
+            return client.get("/v1/models", headers=headers)
+
+        wait_until(lambda: ask().status_code == 503, "the store is missed")
+        return [ask()]
+
+
+def too_late(place: Place) -> Answers:
+    runner = GatedRunner()
+    with place.server(runner, request_timeout=0.05) as client:
+        answers = [embed(client, [1])]
+        runner.gate.set()
+        return answers
+
+
+PROVOKED: dict[type[HexgridError], Callable[[Place], Answers]] = {
+    errors.HexgridError: a_bug,
+    errors.RequestError: bad_values,
+    errors.SchemaError: bad_bodies,
+    errors.UnauthorizedError: no_key,
+    errors.ForbiddenError: another_model,
+    errors.ModelNotFoundError: no_such_thing,
+    errors.SlowRequestError: slow,
+    errors.BodyTooLargeError: large,
+    errors.UrlTooLongError: long_url,
+    errors.HeadersTooLargeError: long_headers,
+    errors.RateLimitedError: too_often,
+    errors.OverloadedError: too_many,
+    errors.EngineError: a_failed_pass,
+    errors.NonFiniteError: no_number,
+    errors.EngineClosedError: a_dead_engine,
+    errors.TooManyConnectionsError: a_full_house,
+    errors.KeyStoreError: a_lost_store,
+    errors.DeadlineError: too_late,
+}
+
+
+@pytest.fixture
+def place(tiny_model: ServedModel, tmp_path: Path) -> Place:
+    place = Place(tiny_model, tmp_path)
+    place.store.create("somebody", Limits())
+    return place
+
+
+def test_every_error_that_a_client_can_meet_is_provoked_below() -> None:
+    assert PROVOKED.keys() == {kind for kind in all_errors() if not kind.for_operator}
+
+
+@pytest.mark.parametrize("kind", PROVOKED, ids=lambda kind: kind.__name__)
+def test_an_error_tells_of_no_file_no_key_and_no_insides(
+    place: Place, kind: type[HexgridError], caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = PROVOKED[kind](place)
+
+    details = [error(answer) for answer in answers]
+    assert kind.status in {detail["code"] for detail in details}
+    for answer in answers:
+        told = answer.text + str(answer.headers)
+        assert not LEAK.search(told), told
+        for secret in (KEY, "secret insides", str(place.directory), sys.prefix):
+            assert secret not in told
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in all_errors() if kind.for_operator], ids=lambda kind: kind.__name__
+)
+def test_an_error_for_the_operator_is_told_to_the_log_alone(
+    kind: type[HexgridError], caplog: pytest.LogCaptureFixture
+) -> None:
+    response = error_response(kind("/etc/hexgrid/x cannot be read", param="x"))
+
+    assert response.status_code == 500
+    assert b"/etc" not in bytes(response.body)
+    assert b'"param":null' in bytes(response.body)
+    assert "/etc/hexgrid/x cannot be read" in caplog.text
