@@ -90,6 +90,6 @@ def closing(engine: NativeEngine) -> threading.Thread:
     """A thread in `close`, which has been told to the engine."""
     thread = threading.Thread(target=engine.close)
     thread.start()
-    with engine._news:
-        assert engine._news.wait_for(lambda: engine._closing, DEADLINE)
+    with engine._admission._news:
+        assert engine._admission._news.wait_for(lambda: engine._admission.is_closed, DEADLINE)
     return thread

@@ -229,7 +229,7 @@ def test_retry_after_is_the_time_that_the_queue_takes(
     bench = open_bench(max_num_queued_tokens=800)
     bench.hold()
     bench.engine.submit([[1] * 800])
-    bench.engine._tokens_per_second = tokens_per_second
+    bench.engine._admission.tokens_per_second = tokens_per_second
 
     with pytest.raises(OverloadedError) as caught:
         bench.engine.submit([[1]])
@@ -241,7 +241,7 @@ def test_the_token_rate_is_measured(bench: Bench) -> None:
     rows(bench.engine.submit([[1] * 10]))
     bench.engine.close()
 
-    assert bench.engine._tokens_per_second > 0
+    assert bench.engine._admission.tokens_per_second > 0
 
 
 def test_closing_finishes_what_runs_and_answers_what_waits(bench: Bench) -> None:
@@ -379,10 +379,10 @@ def test_under_many_threads_every_future_is_answered_with_its_own_rows(
 
     assert answered == [150] * 8
     rows(bench.engine.submit([[100_000]]))  # all before it is over
-    assert not bench.engine._open
+    assert not bench.engine._admission._open
     bench.engine.close()
     assert (len(bench.scheduler), bench.scheduler.num_waiting_tokens) == (0, 0)
-    bench.engine._results.check_integrity()
+    bench.engine._admission._results.check_integrity()
 
 
 def _job(chance: random.Random, most: int) -> list[TokenIds]:

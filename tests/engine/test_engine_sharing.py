@@ -122,7 +122,7 @@ def test_nobody_waits_for_what_was_cancelled_at_that_moment(bench: Bench) -> Non
     """Cancelled, and passed over by the scheduler for that, but not yet known to the engine."""
     bench.hold()
     future = bench.engine.submit([[1]])
-    with bench.engine._news:  # the canceller waits for it, in the Future's callback
+    with bench.engine._admission._news:  # the canceller waits for it, in the Future's callback
         canceller = threading.Thread(target=future.cancel)
         canceller.start()
         with pytest.raises(CancelledError):

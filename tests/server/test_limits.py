@@ -107,7 +107,7 @@ def test_more_requests_than_may_be_answered_are_a_429_before_their_body_comes(
         taken.append(callers.submit(embed, client, [2] * 7))
         wait_for_metric(client, "queue_tokens", 7, model_name="m")
         assert isinstance(model.engine, NativeEngine)
-        model.engine._tokens_per_second = 1.0
+        model.engine._admission.tokens_per_second = 1.0
         connection = connect(client)
         connection.putrequest("POST", "/v1/embeddings")
         connection.putheader("content-type", "application/json")

@@ -10,7 +10,6 @@ was computed lately comes from the result cache, or from the store on disk if th
 """
 
 import logging
-import math
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence as Items
@@ -19,19 +18,14 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from hexgrid.encoding import Vectors
+from hexgrid.engine.admission import Admission
 from hexgrid.engine.long_pass import SHARE, LongPass
 from hexgrid.engine.protocols import Runner
 from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.result_store import ResultStore
 from hexgrid.engine.scheduler import Scheduler
-from hexgrid.engine.sequence import NO_SALT, Batch, Key, Place, Salt, Sequence, Submission, key_of
-from hexgrid.errors import (
-    EngineClosedError,
-    EngineError,
-    HexgridError,
-    NonFiniteError,
-    OverloadedError,
-)
+from hexgrid.engine.sequence import NO_SALT, Batch, Salt, Sequence, Submission
+from hexgrid.errors import EngineClosedError, EngineError, HexgridError, NonFiniteError
 from hexgrid.metrics import ModelMetrics
 from hexgrid.model.pooling import finite_rows
 from hexgrid.wire import TokenIds
@@ -67,23 +61,13 @@ class NativeEngine:
     ) -> None:
         self.hidden_size = runner.hidden_size
         self._runner = runner
-        self._scheduler = scheduler
-        self._results = results
         self._store = store
-        self._open: dict[Key, Sequence] = {}  # what waits or runs
         self._metrics = metrics
-        self._max_num_queued_tokens = max_num_queued_tokens
-        self._tokens_per_second = 0.0
-        self._closing = False
+        self._max_num_batched_tokens = scheduler.max_num_batched_tokens
+        self._admission = Admission(
+            scheduler, results, metrics, max_num_queued_tokens=max_num_queued_tokens
+        )
         self._long: LongPass | None = None
-        # Guards the scheduler, `_open`, `_results` and `_closing`; notified of news for the thread.
-        self._news = threading.Condition()
-        metrics.queue_sequences.set_function(lambda: len(scheduler))
-        metrics.queue_tokens.set_function(lambda: scheduler.num_waiting_tokens)
-        metrics.queue_max_tokens.set(max_num_queued_tokens)
-        metrics.batch_max_tokens.set(scheduler.max_num_batched_tokens)
-        metrics.tokens_per_second.set_function(lambda: self._tokens_per_second)
-        metrics.result_cache_bytes.set_function(lambda: results.num_bytes)
         self._thread = threading.Thread(target=self._loop, name="hexgrid-engine", daemon=True)
         self._thread.start()
 
@@ -98,96 +82,24 @@ class NativeEngine:
             hidden_size=self.hidden_size,
             submitted_at=perf_counter(),
         )
-        keys = [key_of(ids, salt) for ids in token_ids]
-        with self._news:
-            if self._closing:
-                raise EngineClosedError("The server is shutting down")
-            self._refuse_overload(self._num_new_tokens(token_ids, keys))
-            for index, (ids, key) in enumerate(zip(token_ids, keys, strict=True)):
-                self._place(ids, key, Place(submission, index), salt)
-            self._news.notify()
-        submission.future.add_done_callback(lambda _: self._drop_rest(submission))
+        self._admission.take(token_ids, submission, salt)
         return submission.future
 
     def retry_after(self) -> int:
         """See `protocols.Engine.retry_after`."""
-        waiting, rate = self._scheduler.num_waiting_tokens, self._tokens_per_second
-        return max(1, round(waiting / rate)) if rate else 1
+        return self._admission.retry_after()
 
     def check_health(self) -> None:
         """See `protocols.Engine.check_health`."""
-        if self._closing or not self._thread.is_alive():
+        if self._admission.is_closed or not self._thread.is_alive():
             raise EngineClosedError("The engine has stopped")
 
     def close(self) -> None:
         """See `protocols.Engine.close`."""
-        with self._news:
-            self._closing = True
-            self._news.notify()
+        self._admission.close()
         self._thread.join()
         if self._store is not None:
             self._store.close()
-
-    def _num_new_tokens(self, token_ids: Items[TokenIds], keys: Items[Key]) -> int:
-        """Tokens that a submission adds to the queue."""
-        new = {
-            key: len(ids)
-            for ids, key in zip(token_ids, keys, strict=True)
-            if key not in self._results and self._equal(key) is None
-        }
-        return sum(new.values())
-
-    def _place(self, token_ids: TokenIds, key: Key, place: Place, salt: Salt) -> None:
-        """Answer `place` at once, let it wait for what waits or runs already, or queue a new Sequence."""
-        row = self._results.get(key)
-        if row is not None:
-            self._metrics.result_cache_hits.inc()
-            place.submission.answer(place.position, row)
-            return
-        equal = self._equal(key)
-        if equal is None:
-            self._metrics.result_cache_misses.inc()
-            self._add(Sequence(token_ids, key, place, salt))
-            return
-        self._metrics.joined_inputs.inc()
-        if place.submission.priority < equal.priority and equal in self._scheduler:
-            self._add(equal.moved_up(place))
-            self._scheduler.drop(equal)
-        else:
-            equal.wait_at(place)
-
-    def _add(self, sequence: Sequence) -> None:
-        self._open[sequence.key] = sequence
-        self._scheduler.add(sequence)
-
-    def _equal(self, key: Key) -> Sequence | None:
-        """What waits or runs with these ids and will surely be answered."""
-        found = self._open.get(key)
-        return None if found is None or found.done else found
-
-    def _forget(self, sequence: Sequence) -> None:
-        """Let nobody else wait for `sequence`."""
-        if self._open.get(sequence.key) is sequence:
-            del self._open[sequence.key]
-
-    def _refuse_overload(self, num_tokens: int) -> None:
-        waiting = self._scheduler.num_waiting_tokens
-        if waiting == 0 or waiting + num_tokens <= self._max_num_queued_tokens:
-            return
-        raise OverloadedError(
-            f"{waiting} tokens wait already and this request has {num_tokens}; at most "
-            f"{self._max_num_queued_tokens} may wait. Try again later",
-            retry_after=self.retry_after(),
-        )
-
-    def _drop_rest(self, submission: Submission) -> None:
-        """Give the queue's room back at once when a submission failed or was cancelled."""
-        if submission.num_open:
-            with self._news:
-                for sequence in submission.sequences:
-                    if sequence.done:
-                        self._scheduler.drop(sequence)
-                        self._forget(sequence)
 
     def _loop(self) -> None:
         """Run until closed. On an asynchronous device one batch computes while the next is queued."""
@@ -195,7 +107,7 @@ class NativeEngine:
         batch: Batch = []
         try:
             while True:
-                batch = self._next_batch(wait=running is None and self._long is None)
+                batch = self._next_batch(running)
                 seconds = perf_counter()
                 started = self._start(batch) if batch else None
                 if running is not None:
@@ -206,20 +118,16 @@ class NativeEngine:
                     running = None
                 if self._long is not None:
                     self._advance(self._long, SHARE * (perf_counter() - seconds))
-                if running is None and self._closing:
+                if running is None and self._admission.is_closed:
                     return
         finally:  # also when something above has a bug: nobody may wait for a dead thread
             self._answer_rest(batch, running)
 
-    def _next_batch(self, *, wait: bool) -> Batch:
-        """What to run next; waits for something where `wait`, and gives nothing once closing."""
-        most_tokens = math.inf if self._long is None else self._scheduler.max_num_batched_tokens
-        with self._news:
-            while True:
-                batch = [] if self._closing else self._scheduler.next_batch(most_tokens)
-                if batch or self._closing or not wait:
-                    return batch
-                self._news.wait()
+    def _next_batch(self, running: _Running | None) -> Batch:
+        """What to run next; waits for it when there is nothing else to do."""
+        if self._long is not None:
+            return self._admission.next_batch(self._max_num_batched_tokens, wait=False)
+        return self._admission.next_batch(wait=running is None)
 
     def _start(self, batch: Batch) -> _Running | None:
         """Start the forward pass of what the store does not have; a long one takes its steps later."""
@@ -241,7 +149,7 @@ class NativeEngine:
     def _is_long(self, batch: Batch) -> bool:
         """Whether this is one input in several parts, on a device that computes nothing meanwhile."""
         num_tokens = batch[0].num_tokens
-        return num_tokens > self._scheduler.max_num_batched_tokens and not self._runner.runs_async
+        return num_tokens > self._max_num_batched_tokens and not self._runner.runs_async
 
     def _advance(self, long: LongPass, seconds: float) -> None:
         """Take the long input forward for about `seconds`; at its end, answer it."""
@@ -311,16 +219,12 @@ class NativeEngine:
         self._answer_with(rows)
 
     def _answer_with(self, rows: list[tuple[Sequence, Vectors]]) -> None:
-        with self._news:
-            for sequence, row in rows:
-                self._forget(sequence)
-                self._results.put(sequence.key, row)
+        self._admission.keep(rows)
         for sequence, row in rows:
             sequence.answer(row)
 
     def _fail(self, sequence: Sequence, error_at: Callable[[int], HexgridError]) -> None:
-        with self._news:
-            self._forget(sequence)
+        self._admission.give_up(sequence)
         sequence.fail(error_at)
 
     def _retry_in_float32(self, sequence: Sequence) -> None:
@@ -342,14 +246,12 @@ class NativeEngine:
     def _note_pass(self, batch: Batch, seconds: float) -> None:
         self._metrics.phase("forward", seconds)
         rate = sum(sequence.num_tokens for sequence in batch) / seconds
-        old = self._tokens_per_second or rate
-        self._tokens_per_second = old + _RATE_SMOOTHING * (rate - old)
+        old = self._admission.tokens_per_second or rate
+        self._admission.tokens_per_second = old + _RATE_SMOOTHING * (rate - old)
 
     def _answer_rest(self, batch: Batch, running: _Running | None) -> None:
-        with self._news:
-            self._closing = True
-            rest = self._scheduler.drop_all()
-            self._open.clear()
+        self._admission.close()
+        rest = self._admission.drop_all()
         rest += batch  # taken out, but perhaps not running yet; those answered already stay so
         if running is not None:
             rest += running.batch

@@ -44,6 +44,7 @@ def note_model(connection: HTTPConnection, name: str) -> None:
     """Let an error that follows be counted under the model of this name."""
     connection.state.model_name = name
 
+
 _logger = logging.getLogger(__name__)
 
 
