@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test test-gpu check format docs bench nano wheel-test clean
+.PHONY: install serve test test-gpu check format docs bench soak nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -40,6 +40,11 @@ docs: install
 # Measurements, not tests: minutes, and figures that depend on the machine.
 bench: install
 	$(BIN)/python benchmarks/throughput.py
+
+# A real server under mixed load and overload for about so long: exits with 1 if it does not stand it.
+SOAK_SECONDS ?= 900
+soak: install
+	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS)
 
 # Train the embedded model anew (docs/nano.md): make nano DATA=directory-of-the-training-files
 nano: install
