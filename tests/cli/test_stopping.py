@@ -1,6 +1,5 @@
 """How the server ends: what the first and the second signal do to those who wait, and its exit code."""
 
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -141,21 +140,25 @@ def test_an_idle_tls_connection_keeps_nobody_waiting(tiny_checkpoint: Path, tmp_
 
 
 @pytest.fixture
-def never(tmp_path: Path) -> Path:
-    """A checkpoint that takes for ever to load, once it is asked for."""
-    directory = tmp_path / "never"
-    directory.mkdir()
-    os.mkfifo(directory / "config.json")
-    return directory
+def silent_hub() -> Iterator[socket.socket]:
+    """A hub that takes questions and answers none: a model from there takes for ever to load."""
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.settimeout(DEADLINE)
+        yield hub
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_while_the_model_loads_one_signal_ends_at_once(
-    never: Path, tmp_path: Path, number: signal.Signals
+    silent_hub: socket.socket, tmp_path: Path, number: signal.Signals
 ) -> None:
     path = tmp_path / "socket"
-    with serve(str(never), "--uds", str(path)) as server:
-        with (never / "config.json").open("wb"):  # waits until it is read
+    endpoint = f"http://127.0.0.1:{silent_hub.getsockname()[1]}"
+    cache = str(tmp_path / "cache")
+    with serve(
+        "org/model", "--uds", str(path), HF_ENDPOINT=endpoint, HF_HOME=cache, NO_PROXY="*"
+    ) as server:
+        question, _ = silent_hub.accept()
+        with question:
             assert path.is_socket()
             server.process.send_signal(number)
 
