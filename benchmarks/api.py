@@ -46,6 +46,7 @@ class NullEngine:
     hidden_size = _WIDTH
 
     def __init__(self) -> None:
+        self.death: Future[str] = Future()
         self._row = np.random.default_rng(0).standard_normal(_WIDTH, dtype=np.float32)
 
     def submit(

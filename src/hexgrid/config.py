@@ -75,6 +75,13 @@ class EngineConfig(Checked):
         "always taken when nothing waits.",
         low=1,
     )
+    forward_timeout: float = new_setting(
+        300.0,
+        "Seconds that one forward pass may take, and as many again for each batch's worth of tokens beyond "
+        "the first. Longer is a hang: everyone is answered 503, and the server ends with code 75, to be "
+        "started again.",
+        low=0.001,
+    )
     result_cache_bytes: int = new_setting(
         64 * 2**20,
         "Memory for vectors of inputs that were computed lately; the same input then costs nothing. "

@@ -19,8 +19,12 @@ HexgridError                     500 InternalServerError
 |       +-- OverloadedError      429, the same for what the server has room for
 +-- EngineError                  500
 |   +-- NonFiniteError           500: the forward pass gave NaN or infinity, in float32 too
+|   +-- InputMemoryError         503: the device has too little memory for this input
 +-- EngineClosedError            503
 +-- TooManyConnectionsError      503
++-- EngineUnwellError            503: no forward pass works at the moment
+|   +-- EngineDeadError          503: none will in this process, which ends
++-- NotReadyError                503: what a probe is told
 +-- UsageError                   the record of what was used cannot be written or read: a command stops
 +-- KeyStoreError                503: the file of keys cannot be used; a command that needs it fails
 +-- DeadlineError                504
@@ -190,6 +194,14 @@ class NonFiniteError(EngineError):
     reason = "non_finite"
 
 
+class InputMemoryError(EngineError):
+    """The device has too little memory for this input, which was tried alone."""
+
+    reason = "input_memory"
+    status = 503
+    type = "ServiceUnavailableError"
+
+
 class EngineClosedError(HexgridError):
     """The engine stopped before it reached this request."""
 
@@ -204,6 +216,28 @@ class TooManyConnectionsError(HexgridError):
     status = 503
     type = "ServiceUnavailableError"
     reason = "too_many_connections"
+
+
+class EngineUnwellError(HexgridError):
+    """No forward pass works, whatever the input; requests are refused until one does."""
+
+    reason = "engine_unwell"
+    status = 503
+    type = "ServiceUnavailableError"
+
+
+class EngineDeadError(EngineUnwellError):
+    """A forward pass hangs, the device is lost or the engine broke: only a new process can help."""
+
+    reason = "engine_dead"
+
+
+class NotReadyError(HexgridError):
+    """Models of this server cannot answer requests."""
+
+    reason = "not_ready"
+    status = 503
+    type = "ServiceUnavailableError"
 
 
 class UsageError(HexgridError):

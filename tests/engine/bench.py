@@ -17,7 +17,27 @@ from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.wire import TokenIds
 from tests.engine.runners import DEADLINE, FAILS_IN_COLLECT, FAILS_IN_RUN, FakeRunner
 
+FORWARD_TIMEOUT = 300.0
 FAILURES = [FAILS_IN_RUN, FAILS_IN_COLLECT]
+
+
+class HandClock:
+    """A monotonic clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def let_pass(engine: NativeEngine, clock: HandClock, seconds: float) -> None:
+    """Let time pass, and the engine's watchdog look whenever that is due."""
+    end = clock.now + seconds
+    while clock.now < end:
+        wait = engine._watchdog.look() or seconds
+        clock.now = min(end, clock.now + wait)
+    engine._watchdog.look()
 
 
 class Bench:
@@ -38,6 +58,7 @@ class Bench:
             max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs
         )
         self.metrics = Metrics()
+        self.clock = HandClock()
         self.engine = NativeEngine(
             self.runner,
             self.scheduler,
@@ -45,7 +66,12 @@ class Bench:
             results=ResultCache(result_cache_bytes),
             store=store,
             max_num_queued_tokens=max_num_queued_tokens,
+            forward_timeout=FORWARD_TIMEOUT,
+            clock=self.clock,
         )
+
+    def let_pass(self, seconds: float) -> None:
+        let_pass(self.engine, self.clock, seconds)
 
     def hold(self) -> Future[Vectors]:
         """Keep the runner busy until `release`; whatever is submitted in between waits."""

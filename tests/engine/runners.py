@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
@@ -37,6 +37,9 @@ class FakeRunner:
         self.in_float32: list[TokenIds] = []
         self.most_in_flight = 0
         self.num_allowed = math.inf
+        self.faults: Iterator[Exception] = iter(())  # of the next passes
+        self.gives_nan = False  # in every row, while it is set
+        self.memory = math.inf  # tokens of the largest batch that there is room for
         self.num_steps = 1  # of a long input
         self.on_step: Callable[[int], None] = lambda _: None
         self._news = threading.Condition()
@@ -53,6 +56,13 @@ class FakeRunner:
         self.most_in_flight = max(self.most_in_flight, len(self.batches) - len(self.collected))
         if not self.runs_async:
             self._wait_at_gate(number)
+        fault = next(self.faults, None)
+        if fault is not None:
+            self.collected.append(number)
+            raise fault
+        if sum(map(len, token_ids)) > self.memory:
+            self.collected.append(number)
+            raise MemoryError(f"no room for {token_ids}")
         if _holds(token_ids, FAILS_IN_RUN):
             self.collected.append(number)
             raise ValueError(f"cannot run {token_ids}")
@@ -71,7 +81,7 @@ class FakeRunner:
         if _holds(token_ids, FAILS_IN_FLOAT32):
             raise ValueError(f"cannot run {token_ids}")
         hidden = np.array([row_of(ids) for ids in token_ids], np.float32)
-        hidden[[NAN_ALWAYS in ids for ids in token_ids]] = np.nan
+        hidden[[self.gives_nan or NAN_ALWAYS in ids for ids in token_ids]] = np.nan
         return hidden
 
     def allow(self, num_batches: float) -> None:
@@ -98,6 +108,8 @@ class FakeRunner:
         for row, ids in enumerate(batch):
             for token_id in set(ids) & _BAD.keys():
                 hidden[row, 2] = _BAD[token_id]
+        if self.gives_nan:
+            hidden.fill(np.nan)
         self._handed_out = hidden
         return hidden
 

@@ -9,6 +9,7 @@ import pytest
 from hexgrid.encoding import Vectors
 from hexgrid.errors import (
     EngineClosedError,
+    EngineDeadError,
     EngineError,
     NonFiniteError,
     OverloadedError,
@@ -90,8 +91,8 @@ def test_two_failing_inputs_of_one_submission_take_no_neighbour_with_them(
 
     assert error_of(guilty).index == 0
     assert rows(innocent) == [row_of([2])]
-    # The second one is not run again: nobody waits for it any more.
-    assert bench.runner.batches[2:] == [[[failure]], [[2]]]
+    # The second one is not run again: nobody waits for it any more. [0] is the probe after the first.
+    assert bench.runner.batches[2:] == [[[failure]], [[0]], [[2]]]
 
 
 @pytest.mark.parametrize("failure", FAILURES)
@@ -124,7 +125,7 @@ def test_the_rest_of_a_failed_submission_is_not_run(open_bench: Opener) -> None:
     error_of(bench.engine.submit([[FAILS_IN_RUN], [1], [2]]))
 
     assert rows(bench.engine.submit([[3]])) == [row_of([3])]
-    assert bench.runner.batches == [[[FAILS_IN_RUN]], [[3]]]
+    assert bench.runner.batches == [[[FAILS_IN_RUN]], [[0]], [[3]]]
 
 
 def test_the_engine_survives_failures(bench: Bench) -> None:
@@ -287,7 +288,6 @@ def test_a_closed_engine_takes_nothing_and_says_so(bench: Bench) -> None:
         bench.engine.check_health()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("broken", ["_start", "_answer"])
 @pytest.mark.parametrize("runs_async", [False, True])
 def test_when_the_engine_itself_breaks_everyone_is_answered_and_health_tells(
@@ -303,10 +303,11 @@ def test_when_the_engine_itself_breaks_everyone_is_answered_and_health_tells(
     bench.release()
 
     errors = [future.exception(DEADLINE) for future in futures]
-    assert {type(error) for error in errors} <= {type(None), EngineClosedError}
+    assert {type(error) for error in errors} <= {type(None), EngineDeadError}
     assert errors[-1] is not None
+    assert bench.engine.death.result(DEADLINE) == "The engine broke (TypeError)"
     bench.engine.close()
-    with pytest.raises(EngineClosedError):
+    with pytest.raises(EngineDeadError):
         bench.engine.check_health()
 
 

@@ -147,7 +147,7 @@ def test_an_input_that_fails_does_so_for_all_with_their_own_places_and_is_not_ke
     assert [error_of(future).index for future in (one, other)] == [1, 0]
     num_batches = len(bench.runner.batches)
     error_of(bench.engine.submit([[failure]]))
-    assert len(bench.runner.batches) == num_batches + 1
+    assert bench.runner.batches[num_batches:] == [[[failure]], [[0]]]  # and a probe
 
 
 def test_more_urgent_work_takes_an_equal_input_along(open_bench: Opener) -> None:

@@ -1,6 +1,7 @@
 """The real application on a real uvicorn in a thread, and how the tests talk to it."""
 
 import http.client
+import math
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from hexgrid.engine.protocols import Runner
 from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.engine.served_model import ServedModel
+from hexgrid.engine.watchdog import Clock
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.server.app import create_app
 from hexgrid.server.registry import Models
@@ -88,6 +90,8 @@ def variant(
     runner: Runner | None = None,
     max_num_seqs: int = 512,
     max_num_queued_tokens: int = 4_000_000,
+    forward_timeout: float = math.inf,
+    clock: Clock = monotonic,
     **changes: Any,
 ) -> ServedModel:
     """`model` under other names, with an engine of its own on its own runner or on another one."""
@@ -101,6 +105,8 @@ def variant(
         model_metrics,
         results=ResultCache(0),
         max_num_queued_tokens=max_num_queued_tokens,
+        forward_timeout=forward_timeout,
+        clock=clock,
     )
     return replace(model, names=names, metrics=model_metrics, engine=engine, **changes)
 

@@ -106,9 +106,13 @@ class UnluckyRunner(GatedRunner):
 class FailingRunner(GatedRunner):
     """Cannot run inputs that begin with UNLUCKY_ID."""
 
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self._error = error
+
     def run(self, token_ids: Sequence[TokenIds], _: Sequence[Salt] = ()) -> Callable[[], Vectors]:
         if any(ids[0] == UNLUCKY_ID for ids in token_ids):
-            raise MemoryError("secret insides")
+            raise self._error("secret insides")
         return super().run(token_ids)
 
 
@@ -116,6 +120,7 @@ class BrokenEngine:
     """An Engine with a bug."""
 
     hidden_size = 64
+    death: Future[str] = Future()
 
     def submit(
         self, token_ids: Sequence[TokenIds], *, priority: int = 0, salt: Salt = NO_SALT
@@ -145,17 +150,24 @@ def test_nan_in_one_precision_is_no_error(tiny_model: ServedModel) -> None:
         assert np.isfinite(vectors(embed(client, [[1, 2], [UNLUCKY_ID, 2]]))).all()
 
 
-def test_a_failed_pass_is_a_500_that_names_the_input_and_no_insides(
-    tiny_model: ServedModel,
+@pytest.mark.parametrize(
+    ("failure", "status", "message"),
+    [
+        (ValueError, 500, "failed for input 2 (3 tokens)"),
+        (MemoryError, 503, "There is too little memory for input 2 (3 tokens)"),
+    ],
+)
+def test_a_failed_pass_names_the_input_and_no_insides(
+    tiny_model: ServedModel, failure: type[Exception], status: int, message: str
 ) -> None:
-    metrics, runner = Metrics(), FailingRunner()
+    metrics, runner = Metrics(), FailingRunner(failure)
     runner.gate.set()
     with serving([variant(tiny_model, metrics, "m", runner=runner)], metrics) as client:
         detail = error(embed(client, [[1], [2], [UNLUCKY_ID, 5, 6]]))
         vectors(embed(client, [[1], [2]]))
 
-    assert (detail["code"], detail["param"]) == (500, "input")
-    assert "failed for input 2 (3 tokens)" in detail["message"]
+    assert (detail["code"], detail["param"]) == (status, "input")
+    assert message in detail["message"]
     assert "secret" not in detail["message"]
 
 

@@ -1,6 +1,9 @@
 """Keys in a file: made, replaced, revoked; no secret is in it, and nothing wrong with it lets anyone in."""
 
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -198,6 +201,73 @@ def test_many_writers_lose_nothing(store: KeyStore) -> None:
         thread.join(60)
 
     assert len({key.prefix for key in store.read()}) == 41
+
+
+CRASHING = """
+import sys
+from pathlib import Path
+from hexgrid.server.key_store import KeyStore, Limits
+
+store = KeyStore(Path(sys.argv[1]))
+print("ready", flush=True)
+for number in range(10**9):
+    print(store.create(f"{sys.argv[2]}/{number}", Limits()), flush=True)
+"""
+
+
+def test_killed_writers_lose_no_key_that_they_told(store: KeyStore) -> None:
+    told: list[str] = []
+    num_kills = 4
+    for kill in range(num_kills):
+        command = [sys.executable, "-c", CRASHING, str(store.file), str(kill)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            for number, line in enumerate(process.stdout):
+                if line.endswith("\n"):
+                    told.append(line.strip())
+                if number == 5 + 3 * kill:
+                    process.send_signal(signal.SIGKILL)
+
+    by_prefix = {key.prefix: key for key in store.read()}
+    assert all(by_prefix[prefix_of(key)].fits(key) for key in told)
+    assert len(told) <= len(by_prefix) <= len(told) + num_kills  # the last one was perhaps not told
+    store.create("after", Limits())
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from hexgrid.errors import KeyStoreError
+from hexgrid.server.key_store import KeyStore, Limits, connect, read_keys
+
+store = KeyStore(Path(sys.argv[1]))
+print(store.create("before", Limits()))
+if sys.argv[2] == "followed":
+    server = connect(store.file)
+    read_keys(server)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+try:
+    store.create("meanwhile", Limits())
+except KeyStoreError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (-1, resource.RLIM_INFINITY))
+print(store.create("after", Limits()))
+"""
+
+
+@pytest.mark.parametrize("by", ["nobody", "followed"])
+def test_a_full_disk_takes_no_key_and_keeps_the_others(store: KeyStore, by: str) -> None:
+    """Without a server that follows the file it cannot even be opened; with one it cannot be written."""
+    command = [sys.executable, "-c", FULL_DISK, str(store.file), by]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+    before, error, after = done.stdout.splitlines()
+    assert error.startswith(f"The key store {store.file} cannot be used: ")
+    first, second = store.read()
+    assert (first.name, first.fits(before)) == ("before", True)
+    assert (second.name, second.fits(after)) == ("after", True)
 
 
 @pytest.mark.parametrize("key", ["", "hg", "hg_abc", "sk_abcdefgh_x", "hg_a_b_c"])

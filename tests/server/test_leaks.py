@@ -171,7 +171,7 @@ def too_many(place: Place) -> Answers:
 
 
 def a_failed_pass(place: Place) -> Answers:
-    runner = FailingRunner()
+    runner = FailingRunner(ValueError)
     runner.gate.set()
     with place.server(runner) as client:
         return [embed(client, [UNLUCKY_ID])]

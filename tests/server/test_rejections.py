@@ -56,7 +56,7 @@ def rejections(client: httpx2.Client) -> dict[tuple[str, str], float]:
 def test_a_refusal_is_counted_once_by_its_reason(
     tiny_model: ServedModel, ask: Ask, status: int, model: str, reason: str
 ) -> None:
-    metrics, failing = Metrics(), FailingRunner()
+    metrics, failing = Metrics(), FailingRunner(ValueError)
     failing.gate.set()
     models = [
         variant(tiny_model, metrics, "m", runner=UnluckyRunner()),

@@ -98,6 +98,7 @@ class SilentEngine:
     hidden_size = 64
 
     def __init__(self) -> None:
+        self.death: Future[str] = Future()
         self.asked = threading.Event()
         self.waiting: list[tuple[Sequence[TokenIds], int, Salt]] = []
 

@@ -40,8 +40,7 @@ class DyingRunner(GatedRunner):
         raise SystemExit(len(token_ids))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_engine_shows_in_every_probe_but_liveness(tiny_model: ServedModel) -> None:
+def test_a_dead_engine_shows_in_every_probe_by_its_name(tiny_model: ServedModel) -> None:
     metrics = Metrics()
     models = [
         variant(tiny_model, metrics, "good"),
@@ -51,12 +50,17 @@ def test_a_dead_engine_shows_in_every_probe_but_liveness(tiny_model: ServedModel
         answers = [
             embed(client, "the one that kills it", model="dying"),
             embed(client, "one that comes later", model="dying"),
-            *[client.get(path) for path in READINESS],
+            *[client.get(path) for path in (*READINESS, "/live")],
         ]
 
-        assert [error(answer)["type"] for answer in answers] == ["ServiceUnavailableError"] * 5
-        assert [answer.status_code for answer in answers] == [503] * 5
-        assert client.get("/live").status_code == 200
+        assert [error(answer)["type"] for answer in answers] == ["ServiceUnavailableError"] * 6
+        assert [answer.status_code for answer in answers] == [503] * 6
+        assert {error(answer)["message"] for answer in answers[2:]} == {
+            (
+                "Model `dying` is not ready: The engine broke (SystemExit); "
+                "the server must be started again"
+            )
+        }
         assert metric(client, "model_ready", model_name="dying") == 0
         assert embed(client, "unaffected", model="good").status_code == 200
         assert metric(client, "model_ready", model_name="good") == 1

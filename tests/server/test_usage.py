@@ -188,6 +188,59 @@ def test_what_a_full_disk_does_not_take_waits_in_few_lines(
     meter.close()
 
 
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from hexgrid.server.usage import UsageMeter
+
+def limit_files(num_bytes):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, resource.RLIM_INFINITY))
+
+def record(count):
+    for _ in range(count):
+        meter.record("a", "m", inputs=1, tokens=2)
+
+meter = UsageMeter(Path(sys.argv[1]))
+record(20)
+"""
+FULL_FOR_A_WHILE = "limit_files(1_000); record(200); limit_files(-1); record(200); meter.close()"
+FULL_WHEN_IT_ENDS = "limit_files(500); meter.close()"
+
+
+@pytest.mark.parametrize(
+    ("what_happens", "expected"), [(FULL_FOR_A_WHILE, 420), (FULL_WHEN_IT_ENDS, 20)]
+)
+def test_on_a_disk_that_is_really_full_nothing_is_lost_or_counted_twice(
+    directory: Path, what_happens: str, expected: int
+) -> None:
+    command = [sys.executable, "-c", FULL_DISK + what_happens, str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 0, done.stderr
+
+    assert total(read(directory)) == Used(expected, expected, 2 * expected)
+    UsageMeter(directory).close()
+    assert total(read(directory)) == Used(expected, expected, 2 * expected)
+    assert journals(directory) == []
+
+
+def test_an_hour_that_comes_again_is_added_to(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that is set back repeats hours, and may repeat a journal's; each request counts once."""
+    meter = UsageMeter(directory)
+    for seconds in (3_600, 0, 3_600, -7_200):
+        monkeypatch.setattr(usage_module, "_now", lambda at=seconds: NOON + at)
+        meter.record("a", "m", inputs=1, tokens=1)
+        meter._change_journal()
+    meter.close()
+
+    assert {slot.hour - NOON: used.requests for slot, used in read(directory).items()} == {
+        3_600: 2,
+        0: 1,
+        -7_200: 1,
+    }
+
+
 def test_a_write_that_is_cut_short_is_taken_back(tmp_path: Path) -> None:
     class Short:
         """A file that takes five bytes."""

@@ -65,6 +65,7 @@ def _load_and_serve(
     from hexgrid.cli.models import model_specs, open_spec, say
     from hexgrid.metrics import Metrics
     from hexgrid.server.app import create_app
+    from hexgrid.server.ending import Ending
     from hexgrid.server.key_store import KeyStore
     from hexgrid.server.registry import Models, refuse_shared_names
     from hexgrid.server.serving import new_server, url_of
@@ -87,9 +88,11 @@ def _load_and_serve(
     listener.listen()  # a client may come as soon as it is told where
     url = url_of(listener, scheme="http" if certificates is None else "https")
     say(_how_to_ask(config, url, specs[0].names[0]))
+    ending = Ending(models, server)
     server.run(sockets=[listener])
     if certificates is not None:
         certificates.close()
+    ending.finish()
     return server.exit_code
 
 

@@ -6,16 +6,19 @@ here.
 
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
 
 from hexgrid.encoding import Vectors
 from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.engine.sequence import Batch, Key, Place, Salt, Sequence, Submission, key_of
-from hexgrid.errors import EngineClosedError, OverloadedError
+from hexgrid.errors import HexgridError, OverloadedError
 from hexgrid.metrics import ModelMetrics
 from hexgrid.wire import TokenIds
+
+# A new error for each who meets it: what is raised carries the place where it was.
+Refusal = Callable[[], HexgridError]
 
 
 class Admission:
@@ -30,7 +33,9 @@ class Admission:
         max_num_queued_tokens: int,
     ) -> None:
         self.tokens_per_second = 0.0  # as the engine measures it; 0: not yet
-        self.is_closed = False
+        self._closed: Refusal | None = None  # why nothing is taken any more
+        self._paused: Refusal | None = None  # why nothing is taken at the moment
+        self._is_asked_for = False  # by somebody who was refused since the pause began
         self._scheduler = scheduler
         self._results = results
         self._metrics = metrics
@@ -49,17 +54,31 @@ class Admission:
 
         Raises:
             OverloadedError: too many tokens wait already.
-            EngineClosedError: nothing is taken any more.
+            HexgridError: what `close` or `pause` was given.
         """
         keys = [key_of(ids, salt) for ids in token_ids]
         with self._news:
-            if self.is_closed:
-                raise EngineClosedError("The server is shutting down")
+            self._refuse_all()
             self._refuse_overload(self._num_new_tokens(token_ids, keys))
             for index, (ids, key) in enumerate(zip(token_ids, keys, strict=True)):
                 self._place(ids, key, Place(submission, index), salt)
             self._news.notify()
         submission.future.add_done_callback(lambda _: self._drop_rest(submission))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._closed is not None
+
+    @property
+    def wants_probe(self) -> bool:
+        """Whether somebody asked for what is paused."""
+        return self._paused is not None and self._is_asked_for
+
+    def check_open(self) -> None:
+        """Raise what `take` raises when nothing is taken."""
+        with self._news:
+            self._refuse_all()
 
     def retry_after(self) -> int:
         """Seconds in which what waits now will have been computed; at least 1."""
@@ -67,11 +86,14 @@ class Admission:
         return max(1, round(waiting / rate)) if rate else 1
 
     def next_batch(self, most_tokens: float = math.inf, *, wait: bool) -> Batch:
-        """What to run next; waits for something where `wait`, and gives nothing once closed."""
+        """What to run next; waits for something where `wait`.
+
+        Gives nothing once closed, nor when a pause is to be probed.
+        """
         with self._news:
             while True:
                 batch = [] if self.is_closed else self._scheduler.next_batch(most_tokens)
-                if batch or self.is_closed or not wait:
+                if batch or self.is_closed or self.wants_probe or not wait:
                     return batch
                 self._news.wait()
 
@@ -87,17 +109,39 @@ class Admission:
         with self._news:
             self._forget(sequence)
 
-    def close(self) -> None:
-        """Take nothing any more."""
+    def close(self, refusal: Refusal) -> None:
+        """Take nothing any more; the first to say so is heard."""
         with self._news:
-            self.is_closed = True
-            self._news.notify()
+            self._closed = self._closed or refusal
+            self._news.notify_all()
 
-    def drop_all(self) -> Batch:
-        """Forget what waits, and return it."""
+    def pause(self, refusal: Refusal) -> None:
+        """Take nothing until `resume`."""
         with self._news:
+            self._paused, self._is_asked_for = refusal, False
+
+    def resume(self) -> None:
+        """Take what comes."""
+        with self._news:
+            self._paused = None
+
+    def fail_all(
+        self, error_at: Callable[[int], HexgridError], taken_out: Batch | None = None
+    ) -> None:
+        """Answer all that waits or runs, and `taken_out`, with the error for their indices."""
+        with self._news:
+            everyone = [*self._open.values(), *(taken_out or [])]
             self._open.clear()
-            return self._scheduler.drop_all()
+            self._scheduler.drop_all()
+        for sequence in everyone:
+            sequence.fail(error_at)
+
+    def _refuse_all(self) -> None:
+        refusal = self._closed or self._paused
+        if refusal is not None:
+            self._is_asked_for = True
+            self._news.notify_all()
+            raise refusal()
 
     def _num_new_tokens(self, token_ids: Items[TokenIds], keys: Items[Key]) -> int:
         """Tokens that a submission adds to the queue."""

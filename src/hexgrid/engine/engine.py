@@ -1,7 +1,8 @@
 """hexgrid's own engine: one thread that takes batches from the scheduler, runs them and answers.
 
 Every Future is answered: with vectors, with the error of its own input (a batch that fails is run again by
-halves, so that one bad input fails alone), or with EngineClosedError.
+halves, so that one bad input fails alone), or with why none is answered: the engine was closed, no pass works
+(one token, tried after an input failed alone, fails too), or a pass hangs and the watchdog answers instead.
 
 A long input goes through the model in steps (long_pass.py), with batches in between; at most one at a time.
 
@@ -10,29 +11,37 @@ was computed lately comes from the result cache, or from the store on disk if th
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from concurrent.futures import Future
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from hexgrid.encoding import Vectors
 from hexgrid.engine.admission import Admission
+from hexgrid.engine.health import Health
 from hexgrid.engine.long_pass import SHARE, LongPass
 from hexgrid.engine.protocols import Runner
 from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.result_store import ResultStore
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.engine.sequence import NO_SALT, Batch, Salt, Sequence, Submission
-from hexgrid.errors import EngineClosedError, EngineError, HexgridError, NonFiniteError
+from hexgrid.engine.watchdog import Clock, Watchdog, WatchedRunner
+from hexgrid.errors import (
+    EngineClosedError,
+    EngineError,
+    HexgridError,
+    InputMemoryError,
+    NonFiniteError,
+)
 from hexgrid.metrics import ModelMetrics
 from hexgrid.model.pooling import finite_rows
 from hexgrid.wire import TokenIds
 
 # Weight of the newest batch in the running token rate: about the last ten batches count.
 _RATE_SMOOTHING = 0.2
-
 
 _logger = logging.getLogger(__name__)
 
@@ -58,16 +67,25 @@ class NativeEngine:
         results: ResultCache,
         store: ResultStore | None = None,
         max_num_queued_tokens: int,
+        forward_timeout: float = math.inf,
+        clock: Clock = monotonic,
     ) -> None:
+        """A call of `runner` that takes longer than `forward_timeout` seconds hangs (see watchdog.py)."""
         self.hidden_size = runner.hidden_size
-        self._runner = runner
         self._store = store
         self._metrics = metrics
         self._max_num_batched_tokens = scheduler.max_num_batched_tokens
         self._admission = Admission(
             scheduler, results, metrics, max_num_queued_tokens=max_num_queued_tokens
         )
+        self._forward_timeout = forward_timeout
+        self._watchdog = Watchdog(forward_timeout, self._on_hang, clock)
+        self._runner = WatchedRunner(runner, self._watchdog, scheduler.max_num_batched_tokens)
         self._long: LongPass | None = None
+        self._health = Health(self._runner, self._admission)
+        self.death = self._health.death
+        self._is_over = threading.Event()  # the thread has ended, or is given up
+        self.death.add_done_callback(lambda _: self._is_over.set())
         self._thread = threading.Thread(target=self._loop, name="hexgrid-engine", daemon=True)
         self._thread.start()
 
@@ -91,14 +109,14 @@ class NativeEngine:
 
     def check_health(self) -> None:
         """See `protocols.Engine.check_health`."""
-        if self._admission.is_closed or not self._thread.is_alive():
-            raise EngineClosedError("The engine has stopped")
+        self._admission.check_open()
 
     def close(self) -> None:
         """See `protocols.Engine.close`."""
-        self._admission.close()
-        self._thread.join()
-        if self._store is not None:
+        self._admission.close(lambda: EngineClosedError("The server is shutting down"))
+        self._is_over.wait()
+        self._watchdog.close()
+        if self._store is not None and not self.death.done():
             self._store.close()
 
     def _loop(self) -> None:
@@ -108,6 +126,8 @@ class NativeEngine:
         try:
             while True:
                 batch = self._next_batch(running)
+                if self._admission.wants_probe:
+                    self._health.check_again()
                 seconds = perf_counter()
                 started = self._start(batch) if batch else None
                 if running is not None:
@@ -119,9 +139,21 @@ class NativeEngine:
                 if self._long is not None:
                     self._advance(self._long, SHARE * (perf_counter() - seconds))
                 if running is None and self._admission.is_closed:
-                    return
-        finally:  # also when something above has a bug: nobody may wait for a dead thread
-            self._answer_rest(batch, running)
+                    break
+        except BaseException as error:  # whatever it is, nobody may wait for a dead thread
+            _logger.critical("The engine's thread ends", exc_info=error)
+            taken_out = [*batch, *([] if running is None else running.batch)]
+            self._health.die(f"The engine broke ({type(error).__name__})", taken_out)
+        else:
+            self._admission.fail_all(_stopped)
+        finally:
+            self._is_over.set()
+
+    def _on_hang(self) -> None:
+        self._health.die(
+            f"The engine is stuck: a pass takes longer than --forward-timeout {self._forward_timeout:g} "
+            "seconds"
+        )
 
     def _next_batch(self, running: _Running | None) -> Batch:
         """What to run next; waits for it when there is nothing else to do."""
@@ -161,7 +193,7 @@ class NativeEngine:
                     return
         except Exception as error:  # noqa: BLE001 (whatever it does, its callers are answered)
             self._note_failure([long.sequence], error)
-            self._fail(long.sequence, _blame(long.sequence, error))
+            self._suspect(long.sequence, _blame(long.sequence, error))
         self._long = None
         if hidden is not None:
             self._note_pass([long.sequence], long.seconds)
@@ -169,7 +201,8 @@ class NativeEngine:
 
     def _answer_from_store(self, store: ResultStore, batch: Batch) -> Batch:
         """The rest of `batch`, whose vectors are not in the store."""
-        found = store.get([sequence.key for sequence in batch])
+        with self._watchdog.watching():
+            found = store.get([sequence.key for sequence in batch])
         self._metrics.result_store_hits.inc(len(found))
         self._answer_with([(s, found[s.key]) for s in batch if s.key in found])
         return [sequence for sequence in batch if sequence.key not in found]
@@ -195,7 +228,7 @@ class NativeEngine:
     def _run_by_halves(self, batch: Batch, error: Exception) -> None:
         """After a failed pass: the same sequences in smaller batches, down to the one at fault."""
         if len(batch) == 1:
-            self._fail(batch[0], _blame(batch[0], error))
+            self._suspect(batch[0], _blame(batch[0], error))
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
@@ -223,21 +256,23 @@ class NativeEngine:
         for sequence, row in rows:
             sequence.answer(row)
 
-    def _fail(self, sequence: Sequence, error_at: Callable[[int], HexgridError]) -> None:
-        self._admission.give_up(sequence)
-        sequence.fail(error_at)
+    def _suspect(self, sequence: Sequence, error_at: Callable[[int], HexgridError]) -> None:
+        """Fail the one input at fault; but everyone, if no pass works any more."""
+        if self._health.check():
+            self._admission.give_up(sequence)
+            sequence.fail(error_at)
 
     def _retry_in_float32(self, sequence: Sequence) -> None:
         self._metrics.float32_retries.inc()
         try:
             hidden = self._runner.run_float32([sequence.token_ids])
         except Exception as error:  # noqa: BLE001 (the same)
-            self._fail(sequence, _blame(sequence, error))
+            self._suspect(sequence, _blame(sequence, error))
             return
         if finite_rows(hidden).all():
             self._keep_and_answer([(sequence, hidden[0])])
         else:
-            self._fail(sequence, _not_finite)
+            self._suspect(sequence, _not_finite)
 
     def _note_failure(self, batch: Batch, error: Exception) -> None:
         self._metrics.failed_batches.inc()
@@ -248,17 +283,6 @@ class NativeEngine:
         rate = sum(sequence.num_tokens for sequence in batch) / seconds
         old = self._admission.tokens_per_second or rate
         self._admission.tokens_per_second = old + _RATE_SMOOTHING * (rate - old)
-
-    def _answer_rest(self, batch: Batch, running: _Running | None) -> None:
-        self._admission.close()
-        rest = self._admission.drop_all()
-        rest += batch  # taken out, but perhaps not running yet; those answered already stay so
-        if running is not None:
-            rest += running.batch
-        if self._long is not None:
-            rest.append(self._long.sequence)
-        for sequence in rest:
-            sequence.fail(_stopped)
 
 
 def _raiser(error: Exception) -> Callable[[], Vectors]:
@@ -272,12 +296,20 @@ def _blame(sequence: Sequence, error: Exception) -> Callable[[int], EngineError]
     """The error for the one input at fault: its place and the kind of failure, never its text."""
 
     def error_at(index: int) -> EngineError:
-        blame = EngineError(
-            f"The forward pass failed for input {index} ({sequence.num_tokens} tokens): "
-            f"{type(error).__name__}",
-            param="input",
-            index=index,
-        )
+        which = f"input {index} ({sequence.num_tokens} tokens)"
+        if isinstance(error, MemoryError):
+            blame: EngineError = InputMemoryError(
+                f"There is too little memory for {which} at the moment. Send a shorter one, "
+                "or try again later",
+                param="input",
+                index=index,
+            )
+        else:
+            blame = EngineError(
+                f"The forward pass failed for {which}: {type(error).__name__}",
+                param="input",
+                index=index,
+            )
         blame.__cause__ = error
         return blame
 

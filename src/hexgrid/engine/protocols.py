@@ -10,10 +10,17 @@ from hexgrid.engine.sequence import NO_SALT, Salt
 from hexgrid.wire import TokenIds
 
 
+class DeviceLostError(Exception):
+    """What a Runner raises when it may be that no later pass succeeds in this process."""
+
+
 class Engine(Protocol):
     """Turns token ids into hidden states. All ids were made by our tokenizer or checked by it."""
 
     hidden_size: int
+    # Resolved, from any thread, when the engine will answer nothing any more until there is a new process:
+    # with the reason, after whoever waited has been answered.
+    death: Future[str]
 
     def submit(
         self, token_ids: Items[TokenIds], *, priority: int = 0, salt: Salt = NO_SALT
@@ -28,6 +35,7 @@ class Engine(Protocol):
         Raises:
             OverloadedError: too many tokens wait already.
             EngineClosedError: the engine has stopped.
+            EngineUnwellError: no forward pass works at the moment, or ever again.
         """
         ...
 
@@ -36,7 +44,7 @@ class Engine(Protocol):
         ...
 
     def check_health(self) -> None:
-        """Return when requests can be answered, else raise a HexgridError that says why not."""
+        """Return when requests can be answered, else raise what `submit` would; never waits."""
         ...
 
     def close(self) -> None:
@@ -55,7 +63,8 @@ class Runner(Protocol):
         """Start a forward pass; calling the result waits for hidden states float32 [B, hidden_size].
 
         What is kept for later passes serves only inputs of the same salt; `salts` is empty, or one an input.
-        Either call may raise anything; the runner must be able to run the next batch all the same.
+        Either call may raise anything; the runner must be able to run the next batch all the same, but
+        after DeviceLostError. Too little memory is a MemoryError.
         """
         ...
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from hexgrid.encoding import Vectors
+from hexgrid.engine.device_errors import device_errors
 from hexgrid.engine.sequence import Salt
 from hexgrid.engine.shared_prefixes import SharedPrefixes
 from hexgrid.model.cuda_graphs import Bucket, Graphs, Record
@@ -46,26 +47,23 @@ class TorchRunner:
 
     def run(self, token_ids: Items[TokenIds], salts: Items[Salt] = ()) -> Callable[[], Vectors]:
         """See `protocols.Runner.run`; on CUDA the kernels are queued and the copy back is pinned."""
-        try:
+        with device_errors():
             hidden = self._forward(token_ids, salts)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()  # the halves of this batch are tried next
-            raise
-        if not self.runs_async:
-            return hidden.cpu().numpy
-        return _copy_back(hidden)
+            return _copy_back(hidden) if self.runs_async else hidden.cpu().numpy
 
     def steps(self, token_ids: TokenIds) -> Generator[None, None, Vectors]:
         """See `protocols.Runner.steps`: a step is a part of the input's rows through one layer."""
-        hidden = yield from self._model.steps(pack([token_ids], self._model.device))
-        vectors: Vectors = hidden.cpu().numpy()
-        return vectors
+        with device_errors():
+            hidden = yield from self._model.steps(pack([token_ids], self._model.device))
+            vectors: Vectors = hidden.cpu().numpy()
+            return vectors
 
     def run_float32(self, token_ids: Items[TokenIds]) -> Vectors:
         """See `protocols.Runner.run_float32`."""
-        packed = pack(token_ids, self._model.device)
-        vectors: Vectors = self._model.forward(packed, torch.float32).cpu().numpy()
-        return vectors
+        with device_errors():
+            packed = pack(token_ids, self._model.device)
+            vectors: Vectors = self._model.forward(packed, torch.float32).cpu().numpy()
+            return vectors
 
     def check_prefixes(self) -> None:
         """Run the same texts twice; if their beginning, read from the cache, changes a vector, never again.
@@ -150,7 +148,8 @@ def _copy_back(hidden: torch.Tensor) -> Callable[[], Vectors]:
     arrived.record()
 
     def wait() -> Vectors:
-        arrived.synchronize()
+        with device_errors():
+            arrived.synchronize()
         vectors: Vectors = target.numpy()
         return vectors
 

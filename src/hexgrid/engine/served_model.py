@@ -175,6 +175,7 @@ def open_model(
             results=ResultCache(config.result_cache_bytes),
             store=store,
             max_num_queued_tokens=config.max_num_queued_tokens,
+            forward_timeout=config.forward_timeout,
         ),
         metrics=model_metrics,
         description=_describe(qwen3, batched_tokens, max_model_len),

@@ -73,6 +73,11 @@ class DrainingServer(uvicorn.Server):
         if self._is_ending:  # everybody has been answered; the event loop may wait for the model
             os._exit(self.exit_code)
 
+    def stop(self, *, drain_timeout: float) -> None:
+        """As the first signal, from any thread; without --drain-delay, and with another --drain-timeout."""
+        self._drain_delay, self._drain_timeout = 0.0, drain_timeout
+        self.should_exit = True
+
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
         notify("READY=1")

@@ -45,7 +45,7 @@ OPERATIONS = (
     Operation("get", "/health", "200 when requests can be answered, else 503", public=True),
     Operation("get", "/ping", "The same, for SageMaker"),
     Operation("post", "/ping", "The same, for SageMaker"),
-    Operation("get", "/live", "200 while the process runs", public=True),
+    Operation("get", "/live", "200 unless only a new process helps, then 503", public=True),
     Operation("get", "/ready", "200 once requests can be answered, else 503", public=True),
     Operation("get", "/version", "The server's version", response=wire.Version),
     Operation("get", "/metrics", "Prometheus metrics", content_type="text/plain"),
@@ -62,7 +62,7 @@ _ERRORS = {
     "429": "The key's limit is used up, or the server has too much to do; see Retry-After",
     "431": "The headers are too many or too long; the connection is closed",
     "500": "The model failed for this input",
-    "503": "The server is stopping, cannot read its keys, or has too many connections",
+    "503": "The server is stopping, cannot read its keys, has too many connections, or no forward pass works",
     "504": "Not answered in time",
 }
 _REFERENCE = "#/components/schemas/{name}"

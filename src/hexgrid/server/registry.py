@@ -3,7 +3,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from hexgrid.engine.served_model import ServedModel
-from hexgrid.errors import ConfigError, EngineClosedError, ForbiddenError, ModelNotFoundError
+from hexgrid.errors import (
+    ConfigError,
+    EngineClosedError,
+    EngineDeadError,
+    ForbiddenError,
+    HexgridError,
+    ModelNotFoundError,
+    NotReadyError,
+)
 from hexgrid.server.auth import ANYONE, Client
 
 
@@ -56,15 +64,30 @@ class Models:
         return (model for model in self._models if _may_use(client, model))
 
     def check_health(self) -> None:
-        """Return when every engine can answer, else raise what the first one raises.
+        """Return when every engine can answer.
 
         Raises:
-            EngineClosedError: or the server is about to stop, though it still answers.
+            NotReadyError: these models cannot, for these reasons.
+            EngineClosedError: the server is about to stop, though it still answers.
         """
         if self._is_draining:
             raise EngineClosedError("The server is stopping")
+        _refuse(self._unready())
+
+    def check_alive(self) -> None:
+        """Return unless an engine will never answer again in this process.
+
+        Raises:
+            NotReadyError: these models', for these reasons.
+        """
+        _refuse(each for each in self._unready() if isinstance(each[1], EngineDeadError))
+
+    def _unready(self) -> Iterator[tuple[str, HexgridError]]:
         for model in self._models:
-            model.engine.check_health()
+            try:
+                model.engine.check_health()
+            except HexgridError as error:
+                yield model.name, error
 
     def drain(self) -> None:
         """Be ill for probes from here on; requests are answered as before."""
@@ -78,6 +101,12 @@ class Models:
         """Stop every engine; whoever waits is answered."""
         for model in self._models:
             model.engine.close()
+
+
+def _refuse(unready: Iterable[tuple[str, HexgridError]]) -> None:
+    reasons = [f"Model `{name}` is not ready: {error.message}" for name, error in unready]
+    if reasons:
+        raise NotReadyError(". ".join(reasons))
 
 
 def _may_use(client: Client, model: ServedModel) -> bool:

@@ -29,7 +29,8 @@ class StatusRoutes:
         self._openapi = openapi_document(root_path)
 
     async def live(self, _: Request) -> Response:
-        """200 while the process answers at all."""
+        """200 while the process answers at all, and none of its engines is dead."""
+        self._models.check_alive()
         return Response()
 
     async def ready(self, _: Request) -> Response:
