@@ -2,7 +2,7 @@
 
 One text a request over 16 connections. Once with an engine that answers at once (1,024 dimensions), once with
 nano and the same text again and again, which the result cache answers. The client has another core, writes
-raw HTTP, and does not look at the vectors.
+raw HTTP, and does not look at the vectors. Every request is logged, to nowhere.
 """
 
 import argparse
@@ -12,10 +12,12 @@ import json
 import multiprocessing
 import os
 import statistics
+import typing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -23,12 +25,13 @@ import uvloop
 from workload import report
 
 from hexgrid import nano
-from hexgrid.config import EngineConfig, ServerConfig
+from hexgrid.config import EngineConfig, LogFormat, ServerConfig
 from hexgrid.encoding import Vectors
 from hexgrid.engine.sequence import NO_SALT, Salt
 from hexgrid.engine.served_model import open_model
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
+from hexgrid.server.logs import Logs
 from hexgrid.server.registry import Models
 from hexgrid.server.serving import bind, new_server
 from hexgrid.wire import TokenIds
@@ -71,11 +74,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--log-format", choices=typing.get_args(LogFormat), default="console")
     arguments = parser.parse_args()
     server_core, client_core = sorted(os.sched_getaffinity(0))[:2]
     found: dict[tuple[str, str], list[float]] = {}
     for engine in ("null", "cached"):
-        with server(engine, server_core) as port:
+        with server(engine, server_core, arguments.log_format) as port:
             os.sched_setaffinity(0, {client_core})
             for _ in range(arguments.rounds):
                 for encoding in ("float", "base64"):
@@ -94,10 +98,12 @@ def main() -> None:
 
 
 @contextmanager
-def server(engine: str, core: int) -> Iterator[int]:
+def server(engine: str, core: int, log_format: LogFormat) -> Iterator[int]:
     """A server in a process of its own on one core; its port."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=run, args=(engine, core, theirs))
+    process = multiprocessing.get_context("spawn").Process(
+        target=run, args=(engine, core, log_format, theirs)
+    )
     process.start()
     try:
         yield ours.recv()
@@ -106,21 +112,24 @@ def server(engine: str, core: int) -> Iterator[int]:
         process.join()
 
 
-def run(engine: str, core: int, started: Connection) -> None:
+def run(engine: str, core: int, log_format: LogFormat, started: Connection) -> None:
     """The body of the server's process."""
     os.sched_setaffinity(0, {core})
-    metrics, config = Metrics(), ServerConfig(port=0)
+    metrics, config = Metrics(), ServerConfig(port=0, log_format=log_format)
     model = open_model([nano.NAME], nano.NAME, EngineConfig(num_threads=1), metrics)
     if engine == "null":
         model.engine.close()
         model = dataclasses.replace(model, engine=NullEngine(), embedding_dimension=_WIDTH)
     models = Models([model])
-    server = new_server(create_app(models, config, metrics), config, metrics, None, models.drain)
-    server.take_signals()
-    with bind(config) as listener:
+    with bind(config) as listener, Path(os.devnull).open("w") as nowhere:
+        logs = Logs(config, nowhere)
+        app = create_app(models, config, metrics, logs.requests)
+        server = new_server(app, config, metrics, None, models.drain)
+        server.take_signals()
         listener.listen()
         started.send(listener.getsockname()[1])
         server.run(sockets=[listener])
+        logs.close()
 
 
 async def ask(port: int, encoding: str, seconds: float) -> float:

@@ -97,17 +97,6 @@ def test_a_phase_is_recorded_under_its_name(
     assert samples(metrics)["phase_duration_seconds_sum", "nano", phase] == 2
 
 
-def test_a_timed_body_is_recorded_once_and_only_after_it_ran(
-    metrics: Metrics, model: ModelMetrics
-) -> None:
-    count = ("phase_duration_seconds_count", "nano", "encode")
-
-    with model.timed("encode"):
-        assert samples(metrics)[count] == 0
-
-    assert samples(metrics)[count] == 1
-
-
 def test_models_are_told_apart(metrics: Metrics, model: ModelMetrics) -> None:
     ModelMetrics(metrics, "other").inputs.inc(3)
     model.inputs.inc()

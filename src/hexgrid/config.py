@@ -24,6 +24,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Quantization = Literal["none", "int8"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ClientCertificates = Literal["none", "optional", "required"]
+LogFormat = Literal["console", "json"]
 
 
 # For commands that compare vectors: they have no such options, and compute every vector anew.
@@ -286,7 +287,28 @@ class ServerConfig(Checked):
     drain_timeout: float = new_setting(
         30.0, "Seconds that running requests get to finish, once we listen no more.", low=0.0
     )
-    log_level: LogLevel = new_setting("info", "How much is logged. Input text never is.")
+    log_level: LogLevel = new_setting(
+        "info", "How much is logged. A line a request at info, those of probes at debug."
+    )
+    log_format: LogFormat = new_setting("console", "Text for people, or a JSON object a line.")
+    log_inputs: int = new_setting(
+        0,
+        "Characters of each request's inputs that its line in the log shows. WARNING: that is what your "
+        "users write, kept wherever your logs are.",
+        low=0,
+        shown_default="0, no input text is ever logged",
+    )
+    hide_server_timing: bool = new_setting(
+        default=False,
+        text="Leave the header Server-Timing out of answers. It tells a client how long each phase of its "
+        "request took, and so whether anyone sent the same text lately.",
+    )
+    otlp_traces_endpoint: str | None = new_setting(
+        None,
+        "Address to which OpenTelemetry traces are posted (OTLP over HTTP), such as "
+        "http://127.0.0.1:4318/v1/traces. Needs the extra `otel`; OTEL_* variables act as everywhere.",
+        shown_default="no traces",
+    )
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def has_keys(self) -> bool:

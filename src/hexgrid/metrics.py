@@ -4,11 +4,8 @@ Labels hold served names, phases, statuses and reasons only: never keys, users o
 unbounded. docs/metrics.md is made from this file.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from platform import python_version
-from time import perf_counter
 from typing import Literal, NamedTuple
 
 from prometheus_client import (
@@ -240,10 +237,3 @@ class ModelMetrics:
     def phase(self, phase: Phase, seconds: float) -> None:
         """Record how long one phase took."""
         self._phases[phase].observe(seconds)
-
-    @contextmanager
-    def timed(self, phase: Phase) -> Iterator[None]:
-        """Record how long the body took."""
-        start = perf_counter()
-        yield
-        self.phase(phase, perf_counter() - start)

@@ -1,8 +1,10 @@
 """hexgrid serve as operators meet it: what it says at the start, keeps to itself, and refuses."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -195,6 +197,58 @@ def test_what_a_proxy_says_of_its_client_is_not_believed(
 
     assert "/live" in server.stderr + server.stdout
     assert "203.0.113.9" not in server.stderr + server.stdout
+
+
+def test_in_json_every_line_of_the_log_is_an_object(tiny_checkpoint: Path) -> None:
+    with serve(f"tiny={tiny_checkpoint}", "--log-format", "json") as server:
+        with server.client() as client:
+            assert client.post("/v1/embeddings", json={"input": TEXT}).status_code == 200
+        assert server.stop() in (0, -signal.SIGTERM)
+
+    lines = [json.loads(line) for line in server.stderr.splitlines()]
+    messages = [line["message"] for line in lines]
+    assert server.stdout == ""
+    assert all(line.keys() >= {"time", "level", "logger", "message"} for line in lines)
+    for beginning in ("Loading tiny", "Serving tiny", "Listening on", "POST /v1/embeddings 200"):
+        assert sum(message.startswith(beginning) for message in messages) == 1
+    assert "uvicorn.error" in {line["logger"] for line in lines}
+    assert TEXT not in server.stderr
+
+
+def test_what_stops_a_start_is_an_object_too() -> None:
+    refused = hexgrid("serve", "--host", "0.0.0.0", "--port", "0", "--log-format", "json")
+    missing = hexgrid("serve", "/no/such/model", "--port", "0", HEXGRID_LOG_FORMAT="json")
+
+    assert (refused.returncode, missing.returncode) == (2, 1)
+    assert "no API key is set" in json.loads(refused.stderr)["message"]
+    assert "is neither a directory nor a hub id" in json.loads(missing.stderr)["message"]
+
+
+def test_a_bug_at_the_start_is_an_object_too(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "uvicorn.py").write_text("raise ValueError('in\\ntwo lines')")
+
+    done = hexgrid("serve", str(tiny_checkpoint), "--log-format", "json", **before(tmp_path))
+
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (done.returncode, line["level"]) == (1, "critical")
+    assert line["exception"].endswith("ValueError: in\ntwo lines")
+
+
+def test_traces_without_opentelemetry_are_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry.py").write_text("raise ImportError")
+
+    done = hexgrid(
+        *("serve", "--port", "0", "--otlp-traces-endpoint", "http://127.0.0.1:4318/v1/traces"),
+        **before(tmp_path),
+    )
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "pip install 'hexgrid[otel]'" in done.stderr
+
+
+def before(directory: Path) -> dict[str, str]:
+    """Variables by which modules in `directory` come before installed ones."""
+    return {"PYTHONPATH": f"{directory}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
 @pytest.fixture(scope="module")

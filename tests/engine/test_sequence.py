@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexgrid.engine.sequence import NO_SALT, Place, Sequence, Submission, key_of, salt_of
+from hexgrid.engine.sequence import (
+    NO_SALT,
+    Place,
+    Sequence,
+    Submission,
+    TimedFuture,
+    key_of,
+    salt_of,
+)
 from hexgrid.errors import EngineError
 
 Ids = st.lists(st.integers(0, 2**20), max_size=6)
@@ -142,3 +150,62 @@ def test_answers_and_errors_after_cancelling_are_dropped(submission: Submission)
 
     assert submission.future.cancelled()
     assert first.done
+
+
+Intervals = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(sorted), max_size=8)
+
+
+@given(Intervals)
+def test_times_in_which_several_inputs_run_at_once_count_once(intervals: list[list[int]]) -> None:
+    future = TimedFuture(0)
+    for start, end in sorted(intervals, key=lambda each: each[1]):
+        future.note_run(start, end)
+
+    last = max((end for _, end in intervals), default=0)
+    running = {t for start, end in intervals for t in range(start, end)}
+    # Told in the order of their ends, a time before the last end that was told cannot be added any more.
+    assert future.forward_seconds <= len(running)
+    assert future.forward_seconds + future.queue_seconds == last
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), max_size=8))
+def test_batches_one_after_the_other_add_up(steps: list[tuple[int, int]]) -> None:
+    future, now = TimedFuture(5.0), 5.0
+    for waited, ran in steps:
+        future.note_run(now + waited, now + waited + ran)
+        now += waited + ran
+
+    assert future.forward_seconds == sum(ran for _, ran in steps)
+    assert future.queue_seconds == sum(waited for waited, _ in steps)
+
+
+def test_what_ran_before_the_submission_does_not_count() -> None:
+    future = TimedFuture(10.0)
+
+    future.note_run(4.0, 12.0)  # it joined an equal input that ran
+
+    assert (future.forward_seconds, future.queue_seconds) == (2.0, 0.0)
+
+
+def test_every_submission_that_waits_is_told_when_a_sequence_ran() -> None:
+    one, other = make(2), make(1)
+    sequence = Sequence([7], key_of([7]), Place(one, 1))
+    sequence.wait_at(Place(other, 0))
+    sequence.wait_at(Place(one, 0))
+
+    sequence.note_run(2.0, 3.0)
+
+    for submission in (one, other):
+        assert (submission.future.queue_seconds, submission.future.forward_seconds) == (2.0, 1.0)
+
+
+def test_inputs_that_were_at_hand_are_counted_where_they_stand() -> None:
+    one, other = make(2), make(1)
+    sequence = Sequence([7], key_of([7]), Place(one, 1))
+    sequence.wait_at(Place(other, 0))
+    sequence.wait_at(Place(one, 0))
+
+    sequence.note_cached(4.0)
+
+    assert (one.future.num_cached, other.future.num_cached) == (2, 1)
+    assert (one.future.queue_seconds, one.future.forward_seconds) == (4.0, 0.0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from time import monotonic
-from typing import Any
+from typing import Any, TextIO
 
 import httpx2
 import numpy as np
@@ -24,6 +24,7 @@ from hexgrid.engine.served_model import ServedModel
 from hexgrid.engine.watchdog import Clock
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.server.app import create_app
+from hexgrid.server.logs import Logs
 from hexgrid.server.registry import Models
 from hexgrid.server.serving import bind, new_server, url_of
 from hexgrid.server.tls import Certificates
@@ -38,10 +39,13 @@ EOS = 151_643
 
 
 def serving(
-    models: Sequence[ServedModel], metrics: Metrics, **settings: Any
+    models: Sequence[ServedModel], metrics: Metrics, log: TextIO | None = None, **settings: Any
 ) -> AbstractContextManager[httpx2.Client]:
-    """A server of `models` on a free port while the block runs, and a client of it."""
-    return _serving(models, metrics, ServerConfig(port=0, **settings), None, verify=True)
+    """A server of `models` on a free port while the block runs, and a client of it.
+
+    All that the server logs is in `log` after the block, if there is one.
+    """
+    return _serving(models, metrics, ServerConfig(port=0, **settings), None, verify=True, log=log)
 
 
 def serving_https(
@@ -59,12 +63,14 @@ def _serving(
     certificates: Certificates | None,
     *,
     verify: ssl.SSLContext | bool,
+    log: TextIO | None = None,
 ) -> Iterator[httpx2.Client]:
     served = Models(models)
+    logs = None if log is None else Logs(config, log)
     with bind(config) as listener:
         listener.listen()  # the first request waits until the thread has come so far
-        app = create_app(served, config, metrics)
-        server = new_server(app, config, metrics, certificates, served.drain, log_config=None)
+        app = create_app(served, config, metrics, None if logs is None else logs.requests)
+        server = new_server(app, config, metrics, certificates, served.drain)
         thread = threading.Thread(target=server.run, args=([listener],), name="server")
         thread.start()
         # The client is closed last: a test may look at answers that come while the server stops.
@@ -76,6 +82,8 @@ def _serving(
                 server.should_exit = True
                 thread.join(DEADLINE)
                 assert not thread.is_alive()
+                if logs is not None:
+                    logs.close()
 
 
 def new_client(url: str, **options: Any) -> httpx2.Client:
@@ -90,6 +98,7 @@ def variant(
     runner: Runner | None = None,
     max_num_seqs: int = 512,
     max_num_queued_tokens: int = 4_000_000,
+    result_cache_bytes: int = 0,
     forward_timeout: float = math.inf,
     clock: Clock = monotonic,
     **changes: Any,
@@ -103,7 +112,7 @@ def variant(
         runner,
         Scheduler(max_num_batched_tokens=1024, max_num_seqs=max_num_seqs),
         model_metrics,
-        results=ResultCache(0),
+        results=ResultCache(result_cache_bytes),
         max_num_queued_tokens=max_num_queued_tokens,
         forward_timeout=forward_timeout,
         clock=clock,

@@ -175,8 +175,8 @@ def test_who_may_not_ask_takes_no_room(
 ) -> None:
     metrics = Metrics()
     model = variant(tiny_model, metrics, "m", runner=runner)
-    settings = {"max_concurrent_requests": 1, "api_key": (Secret(KEY),)}
-    with serving([model], metrics, **settings) as client:
+    keys = (Secret(KEY),)
+    with serving([model], metrics, max_concurrent_requests=1, api_key=keys) as client:
         assert embed(client, [1]).status_code == 401
         client.headers["authorization"] = f"Bearer {KEY}"
         taken = callers.submit(embed, client, [1])

@@ -140,6 +140,16 @@ def test_answers_have_the_fields_that_are_described(
     assert list(answer) == list(schema(document, name)["properties"])
 
 
+def test_answers_have_the_headers_that_are_described(
+    client: httpx2.Client, document: dict[str, Any]
+) -> None:
+    described = document["paths"]["/v1/embeddings"]["post"]["responses"]["200"]["headers"]
+    answer = embed(client, "a text that is cut", truncate_prompt_tokens=2)
+
+    assert described.keys() == {"x-request-id", "server-timing", "x-hexgrid-truncated"}
+    assert described.keys() <= answer.headers.keys()
+
+
 def test_usage_and_items_have_the_fields_that_are_described(
     client: httpx2.Client, document: dict[str, Any]
 ) -> None:

@@ -219,8 +219,8 @@ def test_keys_of_the_settings_work_beside_the_store(
     metrics = Metrics()
     key = store.create("stored", Limits())
     models = [variant(tiny_model, metrics, "m")]
-    settings = {"api_key": (Secret("from the settings"),), "key_store": store.file}
-    with serving(models, metrics, **settings) as client:
+    own = (Secret("from the settings"),)
+    with serving(models, metrics, api_key=own, key_store=store.file) as client:
         for sent, status in (("from the settings", 200), (key, 200), ("other", 401)):
             headers = {"authorization": f"Bearer {sent}"}
             assert client.get("/v1/models", headers=headers).status_code == status

@@ -48,7 +48,12 @@ class _Verbs(click.Group):
             return super().invoke(ctx)
         except HexgridError as error:
             click.echo(f"hexgrid: {error.message}", err=True)
-            sys.exit(_USAGE_ERROR if isinstance(error, ConfigError) else _FAILURE)
+            sys.exit(exit_code(error))
+
+
+def exit_code(error: HexgridError) -> int:
+    """What a command that ends in `error` exits with."""
+    return _USAGE_ERROR if isinstance(error, ConfigError) else _FAILURE
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,6 +1,6 @@
 """MODEL arguments -> loaded models, with progress on stderr."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -45,9 +45,11 @@ def model_specs(config: ServerConfig) -> list[ModelSpec]:
     return [ModelSpec(config.served_model_name, _parse(models[0]).model)]
 
 
-def open_spec(spec: ModelSpec, config: EngineConfig, metrics: Metrics) -> ServedModel:
+def open_spec(
+    spec: ModelSpec, config: EngineConfig, metrics: Metrics, report: Callable[[str], None] = say
+) -> ServedModel:
     """Load one model, telling the user what happens."""
-    return open_model(spec.names, spec.model, config, metrics, report=say)
+    return open_model(spec.names, spec.model, config, metrics, report=report)
 
 
 @contextmanager

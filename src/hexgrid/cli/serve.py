@@ -1,21 +1,31 @@
 """hexgrid serve: load, say what is served, answer until told to stop."""
 
+import atexit
 import logging
 import os
 import shlex
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hexgrid.cli import exit_code
 from hexgrid.cli.options import config_options, hide_secrets
 from hexgrid.config import EngineConfig, ServerConfig, load
+from hexgrid.errors import HexgridError
 
 if TYPE_CHECKING:
+    from hexgrid.server.logs import Logs
     from hexgrid.server.tls import Certificates
+
+if TYPE_CHECKING:
+    from hexgrid.server.logs import Logs
+
+_logger = logging.getLogger(__name__)
 
 
 @click.command()
@@ -30,20 +40,27 @@ def command(**flags: Any) -> None:
     """
     config = load(ServerConfig, flags, os.environ)
     hide_secrets(config.api_key, config.ssl_keyfile_password)
-    logging.basicConfig(format="%(levelname)s:     %(message)s")
-    logging.getLogger("hexgrid").setLevel(config.log_level.upper())
     from hexgrid.server.cors import cors_origins
+    from hexgrid.server.logs import Logs
     from hexgrid.server.root_path import root_path_of
     from hexgrid.server.serving import bind, refuse_open_door
     from hexgrid.server.tls import certificates_of
 
-    refuse_open_door(config)
-    root_path_of(config)
-    cors_origins(config)
-    certificates = certificates_of(config)
-    with bind(config) as listener:
-        _end_at_signals(listener)
-        sys.exit(_load_and_serve(config, certificates, listener))
+    logs = Logs(config, sys.stderr)
+    atexit.register(logs.close)
+    try:
+        refuse_open_door(config)
+        root_path_of(config)
+        cors_origins(config)
+        certificates = certificates_of(config)
+        with bind(config) as listener:
+            _end_at_signals(listener)
+            sys.exit(_load_and_serve(config, certificates, listener, logs))
+    except HexgridError as error:
+        if config.log_format == "console":
+            raise
+        _logger.critical(error.message)
+        sys.exit(exit_code(error))
 
 
 def _end_at_signals(listener: socket.socket) -> None:
@@ -58,42 +75,59 @@ def _end_at_signals(listener: socket.socket) -> None:
 
 
 def _load_and_serve(
-    config: ServerConfig, certificates: "Certificates | None", listener: socket.socket
+    config: ServerConfig,
+    certificates: "Certificates | None",
+    listener: socket.socket,
+    logs: "Logs",
 ) -> int:
     """The exit code."""
     # Only now: torch takes seconds, and a wrong setting or a taken port should be told at once.
-    from hexgrid.cli.models import model_specs, open_spec, say
+    from hexgrid.cli.models import model_specs, open_spec
     from hexgrid.metrics import Metrics
     from hexgrid.server.app import create_app
     from hexgrid.server.ending import Ending
     from hexgrid.server.key_store import KeyStore
     from hexgrid.server.registry import Models, refuse_shared_names
     from hexgrid.server.serving import new_server, url_of
+    from hexgrid.server.tracing import check_endpoint
     from hexgrid.server.usage import UsageMeter
 
+    tell = _teller(config)
     # Opened again by the application: what is wrong with them should be told before a model is loaded.
     if config.key_store is not None:
         KeyStore(config.key_store).read()
     if config.usage_dir is not None:
         UsageMeter(config.usage_dir).close()
+    if config.otlp_traces_endpoint is not None:
+        check_endpoint(config.otlp_traces_endpoint)
     specs = model_specs(config)
     refuse_shared_names(spec.names for spec in specs)
     metrics = Metrics()
-    models = Models([open_spec(spec, config.engine, metrics) for spec in specs])
-    app = create_app(models, config, metrics)
+    models = Models([open_spec(spec, config.engine, metrics, tell) for spec in specs])
+    app = create_app(models, config, metrics, logs.requests)
     server = new_server(app, config, metrics, certificates, models.drain)
     for model in models:
-        say(f"Serving {' = '.join(model.names)}: {model.description}")
+        tell(f"Serving {' = '.join(model.names)}: {model.description}")
     server.take_signals()
     listener.listen()  # a client may come as soon as it is told where
     url = url_of(listener, scheme="http" if certificates is None else "https")
-    say(_how_to_ask(config, url, specs[0].names[0]))
+    tell(_how_to_ask(config, url, specs[0].names[0]))
     ending = Ending(models, server)
     server.run(sockets=[listener])
     if certificates is not None:
         certificates.close()
     ending.finish()
     return server.exit_code
+
+
+def _teller(config: ServerConfig) -> Callable[[str], None]:
+    """How people are told what happens at the start: in the log where that is for machines."""
+    from hexgrid.cli.models import say
+
+    if config.log_format == "console":
+        return say
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # they are no JSON
+    return _logger.info
 
 
 def _how_to_ask(config: ServerConfig, url: str, model: str) -> str:

@@ -167,6 +167,7 @@ class Admission:
         row = self._results.get(key)
         if row is not None:
             self._metrics.result_cache_hits.inc()
+            place.submission.future.num_cached += 1
             place.submission.answer(place.position, row)
             return
         equal = self._equal(key)

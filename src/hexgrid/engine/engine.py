@@ -204,6 +204,10 @@ class NativeEngine:
         with self._watchdog.watching():
             found = store.get([sequence.key for sequence in batch])
         self._metrics.result_store_hits.inc(len(found))
+        now = perf_counter()
+        for sequence in batch:
+            if sequence.key in found:
+                sequence.note_cached(now)
         self._answer_with([(s, found[s.key]) for s in batch if s.key in found])
         return [sequence for sequence in batch if sequence.key not in found]
 
@@ -220,6 +224,7 @@ class NativeEngine:
             hidden = running.collect()
         except Exception as error:  # noqa: BLE001 (the same)
             self._note_failure(running.batch, error)
+            _note_run(running.batch, perf_counter() - running.started_at)
             self._run_by_halves(running.batch, error)
             return
         self._note_pass(running.batch, perf_counter() - running.started_at)
@@ -280,9 +285,17 @@ class NativeEngine:
 
     def _note_pass(self, batch: Batch, seconds: float) -> None:
         self._metrics.phase("forward", seconds)
+        _note_run(batch, seconds)
         rate = sum(sequence.num_tokens for sequence in batch) / seconds
         old = self._admission.tokens_per_second or rate
         self._admission.tokens_per_second = old + _RATE_SMOOTHING * (rate - old)
+
+
+def _note_run(batch: Batch, seconds: float) -> None:
+    """Let everyone who waits for some of `batch` know that it ran until now."""
+    now = perf_counter()
+    for sequence in batch:
+        sequence.note_run(now - seconds, now)
 
 
 def _raiser(error: Exception) -> Callable[[], Vectors]:

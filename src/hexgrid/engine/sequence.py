@@ -35,6 +35,30 @@ def key_of(token_ids: TokenIds, salt: Salt = NO_SALT) -> Key:
     return hashlib.blake2b(array("q", token_ids).tobytes(), digest_size=32, key=salt).digest()
 
 
+class TimedFuture(Future[Vectors]):
+    """A Future that knows what its answer took; to be read once it is done.
+
+    Times are seconds on the clock of `submitted_at`. For `forward_seconds` at least one of the inputs ran,
+    alone or in company; for `queue_seconds`, the rest of the time until the last was answered, none did.
+    """
+
+    def __init__(self, submitted_at: float) -> None:
+        super().__init__()
+        self.submitted_at = submitted_at
+        self.forward_seconds = 0.0
+        self.num_cached = 0  # inputs whose vectors were at hand, in memory or on disk
+        self._last_end = submitted_at
+
+    @property
+    def queue_seconds(self) -> float:
+        return max(0.0, self._last_end - self.submitted_at - self.forward_seconds)
+
+    def note_run(self, start: float, end: float) -> None:
+        """Some of the inputs ran from `start` to `end`; the order of calls is that of the ends."""
+        self.forward_seconds += max(0.0, end - max(start, self._last_end))
+        self._last_end = max(end, self._last_end)
+
+
 class Submission:
     """The inputs of one `Engine.submit`, and the one Future that answers for all of them.
 
@@ -42,17 +66,20 @@ class Submission:
     drops what has not run yet and nobody else waits for.
     """
 
-    __slots__ = ("future", "num_open", "priority", "sequences", "submitted_at", "vectors")
+    __slots__ = ("future", "num_open", "priority", "sequences", "vectors")
 
     def __init__(
         self, num_inputs: int, *, priority: int, hidden_size: int, submitted_at: float
     ) -> None:
-        self.future: Future[Vectors] = Future()
+        self.future = TimedFuture(submitted_at)
         self.vectors = np.empty((num_inputs, hidden_size), dtype=np.float32)
         self.num_open = num_inputs
         self.priority = priority  # lower runs earlier
-        self.submitted_at = submitted_at
         self.sequences: list[Sequence] = []  # those that it waits for
+
+    @property
+    def submitted_at(self) -> float:
+        return self.future.submitted_at
 
     def answer(self, index: int, hidden: Vectors) -> None:
         """Take the hidden state [H] of input `index`; the last one resolves the Future."""
@@ -113,6 +140,17 @@ class Sequence:
         """Hand in this sequence's hidden state [H]."""
         for submission, index in self.places:
             submission.answer(index, hidden)
+
+    def note_run(self, start: float, end: float) -> None:
+        """Let everyone who waits know when this ran."""
+        for submission, _ in self.places:
+            submission.future.note_run(start, end)
+
+    def note_cached(self, at: float) -> None:
+        """Let everyone who waits know that nothing had to run, as was found at the time `at`."""
+        for submission, _ in self.places:
+            submission.future.num_cached += 1
+            submission.future.note_run(at, at)
 
     def fail(self, error_at: Callable[[int], HexgridError]) -> None:
         """Fail every submission with the error for its own index of this input."""

@@ -13,18 +13,21 @@ from starlette.routing import Route
 from hexgrid.config import ServerConfig
 from hexgrid.errors import HexgridError
 from hexgrid.metrics import Metrics
+from hexgrid.server.access_log import RequestLog
 from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
 from hexgrid.server.body import BodyReader
 from hexgrid.server.cors import answering_browsers, cors_origins
 from hexgrid.server.embeddings import EmbeddingsRoute
-from hexgrid.server.errors import on_bug, on_client_gone, on_hexgrid_error, on_http_exception
+from hexgrid.server.errors import on_client_gone, on_hexgrid_error, on_http_exception
 from hexgrid.server.followed_store import FollowedStore
 from hexgrid.server.limits import AdmissionMiddleware, DeadlineMiddleware, MetricsMiddleware
 from hexgrid.server.rate_limits import RateLimitMiddleware, RateLimits
 from hexgrid.server.registry import Models
+from hexgrid.server.request_middleware import RequestMiddleware
 from hexgrid.server.root_path import RootPathMiddleware, root_path_of
 from hexgrid.server.status import StatusRoutes
 from hexgrid.server.tokenization import TokenizationRoutes
+from hexgrid.server.tracing import Tracing
 from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import ClientGoneError
 
@@ -32,17 +35,27 @@ from hexgrid.server.waiting import ClientGoneError
 _TOKENIZER_THREADS = 2
 
 
-def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starlette:
+def create_app(
+    models: Models,
+    config: ServerConfig,
+    metrics: Metrics,
+    log: RequestLog | None = None,
+) -> Starlette:
     """The application over loaded models; it closes their engines when the server shuts down.
+
+    Requests are logged by `log`, if it is given.
 
     Raises:
         ConfigError: a setting of what stands in front of the paths is wrong.
+        ConfigError: traces are to be sent where that is not possible.
         KeyStoreError: there is a store of keys, which cannot be read.
         UsageError: usage is to be counted where that is not possible.
     """
     threads = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="hexgrid-tokenize")
     store = None if config.key_store is None else FollowedStore(config.key_store)
     usage = None if config.usage_dir is None else UsageMeter(config.usage_dir)
+    endpoint = config.otlp_traces_endpoint
+    tracing = None if endpoint is None else Tracing(endpoint)
     limits = RateLimits()
     bodies = BodyReader(config.max_body_bytes, config.max_json_depth)
     embeddings = EmbeddingsRoute(
@@ -74,7 +87,10 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
             store.close()
         if usage is not None:
             usage.close()
+        if tracing is not None:
+            tracing.close()
 
+    known_paths = {route.path for route in routes}
     open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
     app = Starlette(
         routes=routes,
@@ -82,8 +98,13 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
         middleware=[
             Middleware(RootPathMiddleware, root_path=root_path),
             Middleware(
-                MetricsMiddleware, metrics=metrics, known_paths={route.path for route in routes}
+                RequestMiddleware,
+                known_paths=known_paths,
+                show_timing=not config.hide_server_timing,
+                log=log,
+                tracing=tracing,
             ),
+            Middleware(MetricsMiddleware, metrics=metrics, known_paths=known_paths),
             Middleware(AuthMiddleware, keys=Keys(config.keys(), store), open_paths=open_paths),
             Middleware(
                 AdmissionMiddleware,
@@ -99,7 +120,6 @@ def create_app(models: Models, config: ServerConfig, metrics: Metrics) -> Starle
             HTTPException: on_http_exception,
             ClientDisconnect: on_client_gone,
             ClientGoneError: on_client_gone,
-            Exception: on_bug,
         },
     )
     app.state.metrics = metrics  # for server/errors.py

@@ -14,6 +14,7 @@ from hexgrid.errors import HexgridError, UnauthorizedError
 from hexgrid.server.errors import error_response
 from hexgrid.server.followed_store import FollowedStore
 from hexgrid.server.key_store import Limits, StoredKey
+from hexgrid.server.request_record import record_of
 from hexgrid.settings import Secret
 
 # What an orchestrator's probe must reach without a secret.
@@ -97,6 +98,7 @@ class AuthMiddleware:
             except HexgridError as error:
                 await error_response(error)(scope, receive, send)
                 return
+            record_of(scope).key = client.name
             scope = {**scope, _IN_SCOPE: client}
         await self._app(scope, receive, send)
 

@@ -4,7 +4,6 @@
 """
 
 import time
-import uuid
 from dataclasses import dataclass
 
 import msgspec
@@ -28,8 +27,10 @@ class EmbeddingCall:
     created: int
 
 
-def parse(request: EmbeddingRequest, header_id: str | None) -> EmbeddingCall:
+def parse(request: EmbeddingRequest, *, header_id: str | None, new_id: str) -> EmbeddingCall:
     """Check what the types could not say, and tell one text, texts, ids and lists of ids apart.
+
+    The answer's id is that of the header, else of the body, else `new_id`.
 
     Raises:
         SchemaError, RequestError: naming the field.
@@ -46,7 +47,7 @@ def parse(request: EmbeddingRequest, header_id: str | None) -> EmbeddingCall:
     if header_id is not None:
         request_id = header_id
     elif request_id is None:
-        request_id = uuid.uuid4().hex[16:]
+        request_id = new_id
     if not -(2**63) <= (request.priority or 0) < 2**63:
         raise RequestError(
             f"priority must fit in 64 bits, got {request.priority}", param="priority"

@@ -30,6 +30,7 @@ from hexgrid.server.embedding_call import EmbeddingCall, parse, truncation_of, w
 from hexgrid.server.errors import note_model
 from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
+from hexgrid.server.request_record import RequestRecord, beginnings, record_of
 from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import result_unless_gone, started_in_thread
 from hexgrid.text_reader import Check
@@ -63,12 +64,15 @@ class EmbeddingsRoute:
 
     async def create(self, request: Request) -> Response:
         """The endpoint."""
+        record = record_of(request.scope)
         start = perf_counter()
         body = await self._bodies.read(request, self._decoder)
-        call = parse(body, request.headers.get("x-request-id"))
+        call = parse(body, header_id=record.client_id, new_id=record.request_id)
+        record.timing.ended("parse", start)
         client = client_of(request)
         model = self._models.find(body.model, client)
         note_model(request, model.name)
+        self._note(record, call, model)
         response = await self._embed(request, call, model, client)
         model.metrics.request_seconds.observe(perf_counter() - start)
         return response
@@ -76,21 +80,24 @@ class EmbeddingsRoute:
     async def _embed(
         self, request: Request, call: EmbeddingCall, model: ServedModel, client: Client
     ) -> Response:
+        record = record_of(request.scope)
         if _is_short(call):
-            encoded, future = self._start(_always_wanted, call, model, client)
+            encoded, future = self._start(_always_wanted, call, model, client, record)
         else:
             encoded, future = await started_in_thread(
-                self._threads, self._start, call, model, client
+                self._threads, self._start, call, model, client, record
             )
         hidden = await result_unless_gone(future, request.receive)
-        with model.metrics.timed("encode"):
-            vectors = pooling.finish(
-                hidden,
-                dimensions=call.request.dimensions,
-                normalize=call.request.use_activation is not False,
-            )
-            answer = Answer(call.id, call.created, model.name, vectors, encoded.num_tokens)
-            response = render(answer, call.request)
+        record.timing.add_engine(future)
+        started = perf_counter()
+        vectors = pooling.finish(
+            hidden,
+            dimensions=call.request.dimensions,
+            normalize=call.request.use_activation is not False,
+        )
+        answer = Answer(call.id, call.created, model.name, vectors, encoded.num_tokens)
+        response = render(answer, call.request)
+        model.metrics.phase("encode", record.timing.ended("encode", started))
         _count(model, encoded)
         if self._usage is not None:
             await self._usage.count(
@@ -104,10 +111,15 @@ class EmbeddingsRoute:
         return response
 
     def _start(
-        self, check: Check, call: EmbeddingCall, model: ServedModel, client: Client
+        self,
+        check: Check,
+        call: EmbeddingCall,
+        model: ServedModel,
+        client: Client,
+        record: RequestRecord,
     ) -> tuple[Encoded, Future[Vectors]]:
         """Everything up to the engine's promise; blocking."""
-        encoded = self._encode(check, call, model)
+        encoded = self._encode(check, call, model, record)
         self._limits.take_tokens(client, encoded.num_tokens)
         try:
             future = model.engine.submit(
@@ -124,7 +136,9 @@ class EmbeddingsRoute:
         """Whose caches are used: those of the request's salt, and of the client where each has its own."""
         return salt_of(client.name if self._config.isolate_caches else None, request.cache_salt)
 
-    def _encode(self, check: Check, call: EmbeddingCall, model: ServedModel) -> Encoded:
+    def _encode(
+        self, check: Check, call: EmbeddingCall, model: ServedModel, record: RequestRecord
+    ) -> Encoded:
         """Everything between the parsed call and token ids that the engine takes; blocking."""
         truncation = truncation_of(call.request, model)
         num_inputs, most = len(call.inputs), self._config.max_num_inputs
@@ -136,16 +150,24 @@ class EmbeddingsRoute:
                 param="input",
             )
         inputs = with_prompt(call.inputs, call.request, model)
-        with model.metrics.timed("tokenize"):
-            encoded = model.tokenizer.encode(
-                inputs,
-                add_special_tokens=call.request.add_special_tokens is not False,
-                truncation=truncation,
-                check=check,
-            )
+        started = perf_counter()
+        encoded = model.tokenizer.encode(
+            inputs,
+            add_special_tokens=call.request.add_special_tokens is not False,
+            truncation=truncation,
+            check=check,
+        )
+        model.metrics.phase("tokenize", record.timing.ended("tokenize", started))
+        record.num_tokens, record.num_truncated = encoded.num_tokens, encoded.num_truncated
         model.check_dimensions(call.request.dimensions)
         model.tokenizer.check_ids(encoded.token_ids)
         return encoded
+
+    def _note(self, record: RequestRecord, call: EmbeddingCall, model: ServedModel) -> None:
+        record.model = model.name
+        record.num_inputs = len(call.inputs)
+        if self._config.log_inputs:
+            record.inputs = beginnings(call.inputs, self._config.log_inputs)
 
 
 def _always_wanted() -> None:

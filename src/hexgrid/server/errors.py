@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from hexgrid.errors import HexgridError, RequestError
 from hexgrid.metrics import Metrics
+from hexgrid.server.request_record import record_of
 
 # nginx's number for it; nobody is left to read the answer, but the metrics are.
 _CLIENT_CLOSED_REQUEST = 499
@@ -23,29 +24,35 @@ CLIENT_GONE = "client_gone"
 # Of all rejections that no HexgridError stands for.
 OTHER_REASONS = (*_HTTP_REASONS.values(), CLIENT_GONE)
 
+_logger = logging.getLogger(__name__)
+
 
 class _Rejection(Response):
-    """A response that is counted under its reason when it is sent."""
+    """A response that is counted under its reason, and noted in the request's record, when it is sent."""
 
     def __init__(
-        self, status: int, reason: str, body: bytes = b"", headers: dict[str, str] | None = None
+        self,
+        status: int,
+        reason: str,
+        kind: str | None,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(body, status, headers, media_type="application/json" if body else None)
         self._reason = reason
+        self._kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
         metrics: Metrics = connection.app.state.metrics
         metrics.rejected(getattr(connection.state, "model_name", ""), self._reason)
+        record_of(scope).error = self._kind
         await super().__call__(scope, receive, send)
 
 
 def note_model(connection: HTTPConnection, name: str) -> None:
     """Let an error that follows be counted under the model of this name."""
     connection.state.model_name = name
-
-
-_logger = logging.getLogger(__name__)
 
 
 def error_response(error: HexgridError) -> Response:
@@ -55,12 +62,19 @@ def error_response(error: HexgridError) -> Response:
         _logger.error("A request failed: %s", error.message)
         message, kind, param = _INTERNAL, HexgridError.type, None
     body = _body(error.status, message, kind, param)
-    return _Rejection(error.status, error.reason, body, error.headers)
+    return _Rejection(error.status, error.reason, kind, body, error.headers)
+
+
+def bug_response() -> Response:
+    """The answer to a request that met a bug of ours, told without its insides."""
+    return error_response(HexgridError(_INTERNAL))
 
 
 async def on_hexgrid_error(_: Request, error: Exception) -> Response:
-    """Starlette's handler for our own errors."""
+    """Starlette's handler for our own errors; the log has the insides of those that are our fault."""
     assert isinstance(error, HexgridError)
+    if error.status == 500:
+        _logger.error("A request failed", exc_info=error)
     return error_response(error)
 
 
@@ -69,19 +83,15 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
     message = f"{error.detail}: {request.method} {request.url.path[:200]}"
-    body = _body(status, message, _HTTP_TYPES.get(status, "BadRequestError"), None)
+    kind = _HTTP_TYPES.get(status, "BadRequestError")
+    body = _body(status, message, kind, None)
     reason = _HTTP_REASONS.get(status, RequestError.reason)
-    return _Rejection(status, reason, body, dict(error.headers or {}))
+    return _Rejection(status, reason, kind, body, dict(error.headers or {}))
 
 
 async def on_client_gone(_: Request, __: Exception) -> Response:
     """Starlette's handler for a connection that was closed before its body, or its answer, was there."""
-    return _Rejection(_CLIENT_CLOSED_REQUEST, CLIENT_GONE)
-
-
-async def on_bug(_: Request, __: Exception) -> Response:
-    """Starlette's handler for everything else: our own fault, told without its insides."""
-    return error_response(HexgridError(_INTERNAL))
+    return _Rejection(_CLIENT_CLOSED_REQUEST, CLIENT_GONE, None)
 
 
 def _body(status: int, message: str, kind: str, param: str | None) -> bytes:

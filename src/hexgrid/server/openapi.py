@@ -65,6 +65,20 @@ _ERRORS = {
     "503": "The server is stopping, cannot read its keys, has too many connections, or no forward pass works",
     "504": "Not answered in time",
 }
+_REQUEST_ID = {
+    "description": "The request's own X-Request-Id if that will do, else one of ours",
+    "schema": {"type": "string"},
+}
+_EMBEDDING_HEADERS = {
+    "server-timing": {
+        "description": "Milliseconds of each phase; absent where the operator hides it",
+        "schema": {"type": "string"},
+    },
+    "x-hexgrid-truncated": {
+        "description": "How many inputs were cut; absent when none was",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -110,7 +124,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
 
 
 def _responses(operation: Operation) -> Iterator[tuple[str, Any]]:
-    ok: dict[str, Any] = {"description": "OK"}
+    ok: dict[str, Any] = {"description": "OK", "headers": {"x-request-id": _REQUEST_ID}}
     if operation.response is not None:
         ok["content"] = _content(operation.response)
     elif operation.content_type != "application/json":
@@ -118,13 +132,7 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Any]]:
     if operation.request is wire.EmbeddingRequest:
         raw = {"schema": {"type": "string", "format": "binary"}}
         ok["content"]["application/octet-stream"] = raw  # the encodings bytes and bytes_only
-        truncated = {"type": "integer", "minimum": 1}
-        ok["headers"] = {
-            "x-hexgrid-truncated": {
-                "description": "How many inputs were cut; absent when none was",
-                "schema": truncated,
-            }
-        }
+        ok["headers"] |= _EMBEDDING_HEADERS
     yield "200", ok
     for status, text in _ERRORS.items():
         body_only = status in ("400", "403", "404", "413", "500", "504")

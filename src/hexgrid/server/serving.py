@@ -3,11 +3,9 @@
 import ipaddress
 import socket
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.config import LOGGING_CONFIG
 
 from hexgrid.config import ServerConfig
 from hexgrid.errors import ConfigError
@@ -66,8 +64,6 @@ def new_server(
     metrics: Metrics,
     certificates: Certificates | None,
     on_stop: Callable[[], None],
-    *,
-    log_config: dict[str, Any] | None = LOGGING_CONFIG,
 ) -> DrainingServer:
     """uvicorn as we run it; `on_stop` is called when it is told to stop, before it listens no more.
 
@@ -80,9 +76,9 @@ def new_server(
             ws="none",
             lifespan="on",
             backlog=_BACKLOG,
-            log_config=log_config,
+            log_config=None,  # logs.py takes what it says
             log_level=config.log_level,
-            access_log=config.log_level == "debug",
+            access_log=False,
             server_header=False,
             proxy_headers=False,
             ssl_context_factory=(

@@ -1,0 +1,77 @@
+"""The outermost middleware: each request's record, its id and times in the answer, its line, its trace.
+
+It also answers what nobody else did: a bug of ours is a 500 to the client and a traceback in the log.
+"""
+
+import logging
+from collections.abc import Collection
+from time import perf_counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hexgrid.server.access_log import RequestLog
+from hexgrid.server.errors import bug_response
+from hexgrid.server.request_record import REQUEST_ID_HEADER, RequestRecord, new_record
+from hexgrid.server.tracing import Tracing
+
+_TIMED = "/v1/embeddings"
+
+_logger = logging.getLogger(__name__)
+
+
+class RequestMiddleware:
+    """See above; unknown paths share one name, so that clients cannot write into the log.
+
+    Without `log` there are no lines, without `tracing` no traces.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        known_paths: Collection[str],
+        show_timing: bool,
+        log: RequestLog | None,
+        tracing: Tracing | None,
+    ) -> None:
+        self._app = app
+        self._known_paths = frozenset(known_paths)
+        self._show_timing = show_timing
+        self._log = log
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        record = new_record(scope, path if path in self._known_paths else "other")
+        if self._tracing is not None:
+            self._tracing.begin(record, scope["headers"])
+
+        async def telling_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message["headers"] = [*message["headers"], *self._headers(record)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, telling_send)
+        except Exception as error:
+            if (
+                record.status is not None
+            ):  # too late for another answer; uvicorn logs it, and hangs up
+                raise
+            _logger.error("A request failed by a bug", exc_info=error)  # noqa: TRY400 (with its id)
+            await bug_response()(scope, receive, telling_send)
+        finally:
+            if self._tracing is not None:
+                self._tracing.end(record)
+            if self._log is not None:
+                self._log.write(record)
+
+    def _headers(self, record: RequestRecord) -> list[tuple[bytes, bytes]]:
+        headers = [(REQUEST_ID_HEADER, record.request_id.encode())]
+        if self._show_timing and record.path == _TIMED:
+            headers.append((b"server-timing", record.timing.header(perf_counter()).encode()))
+        return headers
