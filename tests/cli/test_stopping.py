@@ -152,11 +152,13 @@ def test_while_the_model_loads_one_signal_ends_at_once(
     silent_hub: socket.socket, tmp_path: Path, number: signal.Signals
 ) -> None:
     path = tmp_path / "socket"
-    endpoint = f"http://127.0.0.1:{silent_hub.getsockname()[1]}"
-    cache = str(tmp_path / "cache")
-    with serve(
-        "org/model", "--uds", str(path), HF_ENDPOINT=endpoint, HF_HOME=cache, NO_PROXY="*"
-    ) as server:
+    hub = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{silent_hub.getsockname()[1]}",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(tmp_path / "cache"),
+        "NO_PROXY": "*",
+    }
+    with serve("org/model", "--uds", str(path), **hub) as server:
         question, _ = silent_hub.accept()
         with question:
             assert path.is_socket()
