@@ -107,3 +107,15 @@ def test_every_setting_has_a_row() -> None:
     page = (ROOT / "docs/settings.md").read_text()
 
     assert [s.variable for s in all_settings() if f"`{s.variable}`" not in page] == []
+
+
+def test_every_claim_of_the_security_page_has_its_test() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text()))
+    there = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+
+    assert named
+    assert named - there == set()
