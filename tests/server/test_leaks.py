@@ -22,11 +22,13 @@ from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.server.errors import error_response
 from hexgrid.server.key_store import KeyStore, Limits
 from hexgrid.settings import Secret
+from tests.engine.bench import FORWARD_TIMEOUT, HandClock, let_pass
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import DEADLINE, KEY, embed, error, serving, variant, wait_until
 from tests.server.test_body import BAD_BODIES
 from tests.server.test_embedding_call import REFUSED
 from tests.server.test_errors import UNLUCKY_ID, BrokenEngine, FailingRunner, UnluckyRunner
+from tests.server.test_faults import ShakyRunner
 from tests.test_errors import all_errors
 
 LEAK = re.compile(
@@ -177,6 +179,35 @@ def a_failed_pass(place: Place) -> Answers:
         return [embed(client, [UNLUCKY_ID])]
 
 
+def too_little_memory(place: Place) -> Answers:
+    runner = FailingRunner(MemoryError)
+    runner.gate.set()
+    with place.server(runner) as client:
+        return [embed(client, [UNLUCKY_ID])]
+
+
+def an_unwell_engine(place: Place) -> Answers:
+    runner = ShakyRunner()
+    runner.gate.set()
+    runner.is_broken = True
+    with place.server(runner) as client:
+        return [embed(client, [1]), client.get("/ready")]
+
+
+def a_hung_engine(place: Place) -> Answers:
+    metrics, runner, clock = Metrics(), GatedRunner(), HandClock()
+    timeout = FORWARD_TIMEOUT
+    model = variant(place.model, metrics, "m", runner=runner, clock=clock, forward_timeout=timeout)
+    assert isinstance(model.engine, NativeEngine)
+    with place.serving(model, metrics) as client, ThreadPoolExecutor(1) as caller:
+        asked = caller.submit(embed, client, [1])
+        runner.wait_until_started(1)
+        let_pass(model.engine, clock, timeout)
+        answers = [asked.result(), client.get("/ready"), client.get("/live")]
+        runner.gate.set()
+        return answers
+
+
 def no_number(place: Place) -> Answers:
     with place.server(UnluckyRunner()) as client:
         return [embed(client, [UNLUCKY_ID])]
@@ -234,6 +265,10 @@ PROVOKED: dict[type[HexgridError], Callable[[Place], Answers]] = {
     errors.OverloadedError: too_many,
     errors.EngineError: a_failed_pass,
     errors.NonFiniteError: no_number,
+    errors.InputMemoryError: too_little_memory,
+    errors.EngineUnwellError: an_unwell_engine,
+    errors.EngineDeadError: a_hung_engine,
+    errors.NotReadyError: an_unwell_engine,
     errors.EngineClosedError: a_dead_engine,
     errors.TooManyConnectionsError: a_full_house,
     errors.KeyStoreError: a_lost_store,

@@ -40,14 +40,15 @@ def command(**flags: Any) -> None:
     """
     config = load(ServerConfig, flags, os.environ)
     hide_secrets(config.api_key, config.ssl_keyfile_password)
-    from hexgrid.server.cors import cors_origins
     from hexgrid.server.logs import Logs
+
+    logs = Logs(config, sys.stderr)
+    atexit.register(logs.close)
+    from hexgrid.server.cors import cors_origins
     from hexgrid.server.root_path import root_path_of
     from hexgrid.server.serving import bind, refuse_open_door
     from hexgrid.server.tls import certificates_of
 
-    logs = Logs(config, sys.stderr)
-    atexit.register(logs.close)
     try:
         refuse_open_door(config)
         root_path_of(config)

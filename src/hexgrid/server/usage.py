@@ -13,7 +13,6 @@ The rules:
 """
 
 import fcntl
-import functools
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from typing import IO, NamedTuple
 
 from hexgrid.errors import UsageError
 from hexgrid.server.waiting import in_thread
+from hexgrid.text_reader import Check
 
 FILE = "usage.sqlite3"
 _JOURNALS = "journal-*.jsonl"
@@ -101,7 +101,10 @@ class UsageMeter:
 
     async def count(self, name: str | None, model: str, *, inputs: int, tokens: int) -> None:
         """`record`, without blocking the event loop; done when the line is written."""
-        record = functools.partial(self.record, name, model, inputs=inputs, tokens=tokens)
+
+        def record(_: Check) -> None:  # written also when nobody waits any more
+            self.record(name, model, inputs=inputs, tokens=tokens)
+
         await in_thread(self._writer, record)
 
     def record(self, name: str | None, model: str, *, inputs: int, tokens: int) -> None:
