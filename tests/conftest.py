@@ -1,9 +1,13 @@
 """Fixtures that many test files share: seeded random checkpoints of the real architecture."""
 
 import os
+import signal
 
 # Before huggingface_hub is imported: no test may reach for the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A job in the background is started deaf to Ctrl-C, and so would be the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from collections.abc import Iterator
 from pathlib import Path
