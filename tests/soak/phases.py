@@ -17,7 +17,7 @@ from tests.soak.pool import PRECISION, Pool
 # Small enough that most inputs are computed, and a few seconds' worth of tokens may wait.
 _RESULT_CACHE_BYTES = 300_000
 _PREFIX_CACHE_BYTES = 16 * 2**20  # full before memory is looked at
-_QUEUED_TOKENS = 8 * HEAVY_REQUEST_TOKENS
+_QUEUED_TOKENS = 4 * HEAVY_REQUEST_TOKENS
 _LIMITED_RPM = 30
 _CALLERS = 12
 _HEAVY_CALLERS = 3

@@ -9,7 +9,7 @@ import numpy as np
 from hexgrid.server.usage import read
 from tests.soak.phases import OVERLOAD, Observed
 
-_WARM_UP = 0.25  # of a phase: allocators, caches and the queue fill
+_WARM_UP = 0.5  # of a phase: allocators, caches and the queue fill
 _MOST_GROWTH = 2.0  # percent of memory in the rest of it
 _FEWEST_SAMPLES = 10
 _MOST_DRIFT = 1.3  # of latency from its first to its last quarter

@@ -8,7 +8,7 @@ from tests.soak.report import correctness
 
 
 def test_mixed_load_and_overload_lose_and_miscount_nothing(tmp_path: Path) -> None:
-    pool = make_pool(num_short=200, num_long=4, num_heavy=600)
+    pool = make_pool(num_short=200, num_long=4, num_heavy=800)
 
     seen = soak(Plan(steady=3.0, capacity=1.0, overload=1.0, recovery=0.5), pool, tmp_path)
 

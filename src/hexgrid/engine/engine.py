@@ -23,7 +23,7 @@ from hexgrid.encoding import Vectors
 from hexgrid.engine.admission import Admission
 from hexgrid.engine.health import Health
 from hexgrid.engine.long_pass import SHARE, LongPass
-from hexgrid.engine.protocols import Runner
+from hexgrid.engine.protocols import DeviceLostError, Runner
 from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.result_store import ResultStore
 from hexgrid.engine.scheduler import Scheduler
@@ -143,7 +143,7 @@ class NativeEngine:
         except BaseException as error:  # whatever it is, nobody may wait for a dead thread
             _logger.critical("The engine's thread ends", exc_info=error)
             taken_out = [*batch, *([] if running is None else running.batch)]
-            self._health.die(f"The engine broke ({type(error).__name__})", taken_out)
+            self._health.die(_cause_of_death(error), taken_out)
         else:
             self._admission.fail_all(_stopped)
         finally:
@@ -296,6 +296,12 @@ def _note_run(batch: Batch, seconds: float) -> None:
     now = perf_counter()
     for sequence in batch:
         sequence.note_run(now - seconds, now)
+
+
+def _cause_of_death(error: BaseException) -> str:
+    if isinstance(error, DeviceLostError):
+        return "The device is lost"
+    return f"The engine broke ({type(error).__name__})"
 
 
 def _raiser(error: Exception) -> Callable[[], Vectors]:
