@@ -20,7 +20,7 @@ from hexgrid.server.cors import answering_browsers, cors_origins
 from hexgrid.server.embeddings import EmbeddingsRoute
 from hexgrid.server.errors import on_client_gone, on_hexgrid_error, on_http_exception
 from hexgrid.server.followed_store import FollowedStore
-from hexgrid.server.limits import AdmissionMiddleware, DeadlineMiddleware, MetricsMiddleware
+from hexgrid.server.limits import AdmissionMiddleware, DeadlineMiddleware
 from hexgrid.server.rate_limits import RateLimitMiddleware, RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.request_middleware import RequestMiddleware
@@ -46,8 +46,7 @@ def create_app(
     Requests are logged by `log`, if it is given.
 
     Raises:
-        ConfigError: a setting of what stands in front of the paths is wrong.
-        ConfigError: traces are to be sent where that is not possible.
+        ConfigError: a setting of what stands in front of the paths is wrong, or traces cannot be sent.
         KeyStoreError: there is a store of keys, which cannot be read.
         UsageError: usage is to be counted where that is not possible.
     """
@@ -90,7 +89,6 @@ def create_app(
         if tracing is not None:
             tracing.close()
 
-    known_paths = {route.path for route in routes}
     open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
     app = Starlette(
         routes=routes,
@@ -99,12 +97,12 @@ def create_app(
             Middleware(RootPathMiddleware, root_path=root_path),
             Middleware(
                 RequestMiddleware,
-                known_paths=known_paths,
+                metrics=metrics,
+                known_paths={route.path for route in routes},
                 show_timing=not config.hide_server_timing,
                 log=log,
                 tracing=tracing,
             ),
-            Middleware(MetricsMiddleware, metrics=metrics, known_paths=known_paths),
             Middleware(AuthMiddleware, keys=Keys(config.keys(), store), open_paths=open_paths),
             Middleware(
                 AdmissionMiddleware,
@@ -122,7 +120,6 @@ def create_app(
             ClientGoneError: on_client_gone,
         },
     )
-    app.state.metrics = metrics  # for server/errors.py
     # Outside of Starlette's own handler of errors: a browser may read even the answer to a bug.
     app.middleware_stack = answering_browsers(app.build_middleware_stack(), cors_origins(config))
     return app

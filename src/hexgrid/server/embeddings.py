@@ -27,7 +27,6 @@ from hexgrid.server.answer import Answer, render
 from hexgrid.server.auth import Client, client_of
 from hexgrid.server.body import BodyReader
 from hexgrid.server.embedding_call import EmbeddingCall, parse, truncation_of, with_prompt
-from hexgrid.server.errors import note_model
 from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.request_record import RequestRecord, beginnings, record_of
@@ -71,7 +70,6 @@ class EmbeddingsRoute:
         record.timing.ended("parse", start)
         client = client_of(request)
         model = self._models.find(body.model, client)
-        note_model(request, model.name)
         self._note(record, call, model)
         response = await self._embed(request, call, model, client)
         model.metrics.request_seconds.observe(perf_counter() - start)

@@ -1,18 +1,17 @@
-"""Every error as a response, in the one shape that all of them have, and counted by its reason.
+"""Every error as a response, in the one shape that all of them have, and the reason that it is counted under.
 
-Nothing else makes error bodies or counts rejections: none is missed, and none counted twice.
+Nothing else makes error bodies, so that none is missed, and none counted twice.
 """
 
 import logging
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hexgrid.errors import HexgridError, RequestError
-from hexgrid.metrics import Metrics
 from hexgrid.server.request_record import record_of
 
 # nginx's number for it; nobody is left to read the answer, but the metrics are.
@@ -28,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 class _Rejection(Response):
-    """A response that is counted under its reason, and noted in the request's record, when it is sent."""
+    """A response that puts the error's type and reason into the request's record when it is sent."""
 
     def __init__(
         self,
@@ -43,16 +42,9 @@ class _Rejection(Response):
         self._kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connection = HTTPConnection(scope)
-        metrics: Metrics = connection.app.state.metrics
-        metrics.rejected(getattr(connection.state, "model_name", ""), self._reason)
-        record_of(scope).error = self._kind
+        record = record_of(scope)
+        record.error, record.reason = self._kind, self._reason
         await super().__call__(scope, receive, send)
-
-
-def note_model(connection: HTTPConnection, name: str) -> None:
-    """Let an error that follows be counted under the model of this name."""
-    connection.state.model_name = name
 
 
 def error_response(error: HexgridError) -> Response:
@@ -73,7 +65,7 @@ def bug_response() -> Response:
 async def on_hexgrid_error(_: Request, error: Exception) -> Response:
     """Starlette's handler for our own errors; the log has the insides of those that are our fault."""
     assert isinstance(error, HexgridError)
-    if error.status == 500:
+    if error.status == 500 and not error.for_operator:
         _logger.error("A request failed", exc_info=error)
     return error_response(error)
 

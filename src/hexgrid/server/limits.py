@@ -1,13 +1,11 @@
-"""Time and bookkeeping of every HTTP request, as plain ASGI middlewares."""
+"""How long a request may take, and how many there may be at a time, as plain ASGI middlewares."""
 
 import asyncio
-from collections.abc import Callable, Collection
-from time import perf_counter
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hexgrid.errors import DeadlineError, EngineClosedError, OverloadedError
-from hexgrid.metrics import Metrics
 from hexgrid.server.errors import error_response
 
 
@@ -105,33 +103,3 @@ class AdmissionMiddleware:
 
     def _overloaded(self, found: str) -> OverloadedError:
         return OverloadedError(f"{found}. Try again later", retry_after=self._retry_after())
-
-
-class MetricsMiddleware:
-    """Counts and times every request; unknown paths share one label, so that clients cannot add any."""
-
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, known_paths: Collection[str]) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._known_paths = frozenset(known_paths)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start = perf_counter()
-        status = 500
-
-        async def noting_send(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        self._metrics.in_flight.inc()
-        try:
-            await self._app(scope, receive, noting_send)
-        finally:
-            self._metrics.in_flight.dec()
-            path = scope["path"] if scope["path"] in self._known_paths else "other"
-            self._metrics.http_request(path, status, perf_counter() - start)

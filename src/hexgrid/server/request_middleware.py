@@ -1,4 +1,4 @@
-"""The outermost middleware: each request's record, its id and times in the answer, its line, its trace.
+"""Around all that answers: each request's record, its id and times in the answer, its count, line and trace.
 
 It also answers what nobody else did: a bug of ours is a 500 to the client and a traceback in the log.
 """
@@ -9,6 +9,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hexgrid.metrics import Metrics
 from hexgrid.server.access_log import RequestLog
 from hexgrid.server.errors import bug_response
 from hexgrid.server.request_record import REQUEST_ID_HEADER, RequestRecord, new_record
@@ -20,7 +21,7 @@ _logger = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
-    """See above; unknown paths share one name, so that clients cannot write into the log.
+    """See above; unknown paths share one name, so that clients can add none to metrics or the log.
 
     Without `log` there are no lines, without `tracing` no traces.
     """
@@ -29,12 +30,14 @@ class RequestMiddleware:
         self,
         app: ASGIApp,
         *,
+        metrics: Metrics,
         known_paths: Collection[str],
         show_timing: bool,
         log: RequestLog | None,
         tracing: Tracing | None,
     ) -> None:
         self._app = app
+        self._metrics = metrics
         self._known_paths = frozenset(known_paths)
         self._show_timing = show_timing
         self._log = log
@@ -55,20 +58,28 @@ class RequestMiddleware:
                 message["headers"] = [*message["headers"], *self._headers(record)]
             await send(message)
 
+        self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive, telling_send)
         except Exception as error:
-            if (
-                record.status is not None
-            ):  # too late for another answer; uvicorn logs it, and hangs up
+            # Too late for another answer: uvicorn logs it, and hangs up.
+            if record.status is not None:
                 raise
             _logger.error("A request failed by a bug", exc_info=error)  # noqa: TRY400 (with its id)
             await bug_response()(scope, receive, telling_send)
         finally:
+            self._metrics.in_flight.dec()
+            self._count(record)
             if self._tracing is not None:
                 self._tracing.end(record)
             if self._log is not None:
                 self._log.write(record)
+
+    def _count(self, record: RequestRecord) -> None:
+        seconds = perf_counter() - record.timing.started
+        self._metrics.http_request(record.path, record.status or 500, seconds)
+        if record.reason is not None:
+            self._metrics.rejected(record.model or "", record.reason)
 
     def _headers(self, record: RequestRecord) -> list[tuple[bytes, bytes]]:
         headers = [(REQUEST_ID_HEADER, record.request_id.encode())]

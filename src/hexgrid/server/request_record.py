@@ -1,6 +1,6 @@
 """What is known of one HTTP request while it is answered: for the log, the headers and the traces.
 
-The outermost middleware makes it (access_log.py); who learns something writes it down.
+request_middleware.py makes it; who learns something writes it down.
 """
 
 import re
@@ -37,6 +37,7 @@ class RequestRecord:
     timing: Timing
     status: int | None = None
     error: str | None = None  # its type
+    reason: str | None = None  # what it is counted under
     key: str | None = None  # the name of the stored key
     model: str | None = None  # its first served name
     num_inputs: int | None = None

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from hexgrid.errors import RequestError
 from hexgrid.server.auth import client_of
 from hexgrid.server.body import BodyReader
-from hexgrid.server.errors import note_model
 from hexgrid.server.registry import Models
+from hexgrid.server.request_record import record_of
 from hexgrid.server.waiting import in_thread
 from hexgrid.text_reader import Check
 from hexgrid.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ class TokenizationRoutes:
         """The ids of one text of any length."""
         body = await self._bodies.read(request, self._tokenize)
         model = self._models.find(body.model, client_of(request))
-        note_model(request, model.name)
+        record_of(request.scope).model = model.name
         ids, pieces = await in_thread(self._threads, _tokenize, body, model.tokenizer)
         return json_response(
             TokenizeResponse(
@@ -55,7 +55,7 @@ class TokenizationRoutes:
         """The text of some ids."""
         body = await self._bodies.read(request, self._detokenize)
         model = self._models.find(body.model, client_of(request))
-        note_model(request, model.name)
+        record_of(request.scope).model = model.name
         for index, token_id in enumerate(body.tokens):
             if not 0 <= token_id <= _LARGEST_ID:
                 raise RequestError(
