@@ -48,6 +48,12 @@ def serving(
     return _serving(models, metrics, ServerConfig(port=0, **settings), None, verify=True, log=log)
 
 
+def serving_one(model: ServedModel, **settings: Any) -> AbstractContextManager[httpx2.Client]:
+    """The same with one model on an engine of its own, called "m"."""
+    metrics = Metrics()
+    return serving([variant(model, metrics, "m")], metrics, **settings)
+
+
 def serving_https(
     model: ServedModel, metrics: Metrics, certificates: Certificates, verify: ssl.SSLContext
 ) -> AbstractContextManager[httpx2.Client]:

@@ -20,6 +20,7 @@ from tests.server.running import (
     error,
     metric,
     serving,
+    serving_one,
     variant,
     vectors,
     wait_for_metric,
@@ -28,14 +29,6 @@ from tests.server.running import (
 LIVE = b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\n"
 HEAD = b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-
-
-@contextmanager
-def limited(model: ServedModel, **settings: Any) -> Iterator[httpx2.Client]:
-    """A server of `model` with such limits."""
-    metrics = Metrics()
-    with serving([variant(model, metrics, "m")], metrics, **settings) as client:
-        yield client
 
 
 @contextmanager
@@ -75,6 +68,12 @@ def refused(client: httpx2.Client, reason: str) -> float:
     return metric(client, "refused_connections_total", reason=reason)
 
 
+def rejections(client: httpx2.Client, status: int) -> float:
+    """Those that are counted among all others, by the reason of the error."""
+    reasons = {400: "bad_schema", 414: "url_too_long", 431: "headers_too_large"}
+    return metric(client, "rejections_total", model_name="", reason=reasons[status])
+
+
 def ask(client: httpx2.Client, request: bytes) -> bytes:
     """What a connection answers to `request` until it is closed."""
     with dial(client) as connection:
@@ -82,10 +81,32 @@ def ask(client: httpx2.Client, request: bytes) -> bytes:
         return rest(connection)
 
 
+def answer_behind_a_running_one(
+    model: ServedModel, runner: GatedRunner, then: bytes, reason: str
+) -> bytes:
+    """What a connection answers to a request that runs until `then`, sent behind it, is refused."""
+    metrics = Metrics()
+    body = b'{"input":[1]}'
+    first = HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
+    with (
+        serving([variant(model, metrics, "m", runner=runner)], metrics) as client,
+        dial(client) as connection,
+    ):
+        connection.sendall(first + then)
+        runner.wait_until_started(1)
+        wait_for_metric(client, "refused_connections_total", 1, reason=reason)
+        runner.gate.set()
+        answer = rest(connection)
+        wait_for_metric(client, "http_requests_in_flight", 1)
+    return answer
+
+
 @pytest.fixture(scope="module")
 def narrow(tiny_model: ServedModel) -> Iterator[httpx2.Client]:
     """A server of small limits for what stands before a body."""
-    with limited(tiny_model, max_url_bytes=64, max_num_headers=8, max_header_bytes=256) as client:
+    with serving_one(
+        tiny_model, max_url_bytes=64, max_num_headers=8, max_header_bytes=256
+    ) as client:
         yield client
 
 
@@ -156,13 +177,14 @@ TOO_MUCH = {
 def test_what_is_too_much_is_refused_in_the_one_shape_and_counted(
     narrow: httpx2.Client, request_: bytes, status: int, reason: str, message: str
 ) -> None:
-    before = refused(narrow, reason)
+    before, rejected = refused(narrow, reason), rejections(narrow, status)
 
     detail = refusal(ask(narrow, request_))
 
     assert detail["code"] == status
     assert message in detail["message"]
     assert refused(narrow, reason) == before + 1
+    assert rejections(narrow, status) == rejected + 1
 
 
 def test_as_much_as_may_be_is_answered(narrow: httpx2.Client) -> None:
@@ -175,7 +197,7 @@ def test_as_much_as_may_be_is_answered(narrow: httpx2.Client) -> None:
 
 def test_trailers_are_no_headers(tiny_model: ServedModel) -> None:
     body = b'd\r\n{"input":"a"}\r\n0\r\ncontent-type: text/plain\r\nx-request-id: t\r\n\r\n'
-    with limited(tiny_model) as client:
+    with serving_one(tiny_model) as client:
         request = HEAD + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n" + body
         answer = ask(client, request)
 
@@ -187,18 +209,7 @@ def test_a_refusal_waits_for_the_answers_before_it(
     tiny_model: ServedModel, runner: GatedRunner
 ) -> None:
     """Else the first answer would be taken for the second request's."""
-    metrics = Metrics()
-    body = b'{"input":[1]}'
-    first = HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
-    with (
-        serving([variant(tiny_model, metrics, "m", runner=runner)], metrics) as client,
-        dial(client) as connection,
-    ):
-        connection.sendall(first + b"GET /" + b"x" * 10_000)
-        runner.wait_until_started(1)
-        wait_for_metric(client, "refused_connections_total", 1, reason="url_bytes")
-        runner.gate.set()
-        answer = rest(connection)
+    answer = answer_behind_a_running_one(tiny_model, runner, b"GET /" + b"x" * 10_000, "url_bytes")
 
     assert answer.startswith(ANSWER)
     _, separator, second = answer.partition(b"HTTP/1.1 414 ")
@@ -208,27 +219,16 @@ def test_a_refusal_waits_for_the_answers_before_it(
 def test_pipelined_requests_are_answered_in_order_up_to_a_number(
     tiny_model: ServedModel, runner: GatedRunner
 ) -> None:
-    metrics = Metrics()
-    body = b'{"input":[1]}'
-    first = HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
-    with (
-        serving([variant(tiny_model, metrics, "m", runner=runner)], metrics) as client,
-        dial(client) as connection,
-    ):
-        connection.sendall(first + LIVE * (MAX_PIPELINED + 5))
-        runner.wait_until_started(1)
-        wait_for_metric(client, "refused_connections_total", 1, reason="malformed")
-        runner.gate.set()
-        answer = rest(connection)
+    requests = LIVE * (MAX_PIPELINED + 5)
+    answer = answer_behind_a_running_one(tiny_model, runner, requests, "malformed")
 
-        assert answer.count(ANSWER) == 1 + MAX_PIPELINED
-        detail = refusal(b"HTTP/1.1 400" + answer.partition(b"HTTP/1.1 400")[2])
-        assert f"More than {MAX_PIPELINED} requests" in detail["message"]
-        wait_for_metric(client, "http_requests_in_flight", 1)
+    assert answer.count(ANSWER) == 1 + MAX_PIPELINED
+    detail = refusal(b"HTTP/1.1 400" + answer.partition(b"HTTP/1.1 400")[2])
+    assert f"More than {MAX_PIPELINED} requests" in detail["message"]
 
 
 def test_a_connection_too_many_gets_503_and_the_others_are_served(tiny_model: ServedModel) -> None:
-    with limited(tiny_model, max_connections=2) as client:
+    with serving_one(tiny_model, max_connections=2) as client:
         assert client.get("/live").status_code == 200  # and keeps its connection
         with dial(client) as second:
             second.sendall(LIVE)
@@ -250,7 +250,7 @@ def test_of_very_many_connections_too_many_the_last_are_closed_without_a_word(
     tiny_model: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hexgrid.server.connection._MAX_TURNED_AWAY", 0)
-    with limited(tiny_model, max_connections=1) as client:
+    with serving_one(tiny_model, max_connections=1) as client:
         assert client.get("/live").status_code == 200
         with dial(client) as second:
             assert rest(second) == b""
@@ -258,19 +258,19 @@ def test_of_very_many_connections_too_many_the_last_are_closed_without_a_word(
 
 
 def test_a_connection_that_sends_nothing_is_closed(tiny_model: ServedModel) -> None:
-    with limited(tiny_model, header_timeout=0.1) as client:
+    with serving_one(tiny_model, header_timeout=0.1) as client:
         assert ask(client, b"") == b""
         wait_for_metric(client, "refused_connections_total", 1, reason="header_timeout")
 
 
 def test_line_ends_alone_are_nothing(tiny_model: ServedModel) -> None:
-    with limited(tiny_model, header_timeout=0.1) as client:
+    with serving_one(tiny_model, header_timeout=0.1) as client:
         assert ask(client, b"\r\n\r\n") == b""
 
 
 @pytest.mark.parametrize("sent", [b"GET /li", HEAD], ids=["a line", "headers without an end"])
 def test_headers_that_do_not_come_are_a_408(tiny_model: ServedModel, sent: bytes) -> None:
-    with limited(tiny_model, header_timeout=0.1) as client:
+    with serving_one(tiny_model, header_timeout=0.1) as client:
         detail = refusal(ask(client, sent))
         assert refused(client, "header_timeout") == 1
 
@@ -281,7 +281,7 @@ def test_headers_that_do_not_come_are_a_408(tiny_model: ServedModel, sent: bytes
 def test_each_request_of_a_connection_has_the_time_for_its_headers(
     tiny_model: ServedModel,
 ) -> None:
-    with limited(tiny_model, header_timeout=0.2) as client, dial(client) as connection:
+    with serving_one(tiny_model, header_timeout=0.2) as client, dial(client) as connection:
         connection.sendall(LIVE + b"GET /li")
         answer = rest(connection)
 
@@ -319,7 +319,7 @@ def test_the_time_for_headers_ends_when_they_are_there(
 def test_a_body_that_does_not_come_is_a_408(
     tiny_model: ServedModel, settings: dict[str, Any], reason: str, message: str
 ) -> None:
-    with limited(tiny_model, **settings) as client:
+    with serving_one(tiny_model, **settings) as client:
         detail = refusal(ask(client, HEAD + b'content-length: 100\r\n\r\n{"input":'))
         assert refused(client, reason) == 1
         wait_for_metric(client, "http_requests_in_flight", 1)
@@ -332,7 +332,7 @@ def test_a_body_at_the_rate_asked_for_is_taken(tiny_model: ServedModel) -> None:
     """Window after window, each with its share of bytes."""
     body = b'{"input":"a"%s}' % (b" " * 90)
     with (
-        limited(tiny_model, stall_timeout=0.1, min_transfer_rate=10) as client,
+        serving_one(tiny_model, stall_timeout=0.1, min_transfer_rate=10) as client,
         dial(client) as connection,
     ):
         head = HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
@@ -364,7 +364,7 @@ def test_a_body_that_waits_behind_another_request_is_not_late(
 
 
 def test_an_idle_connection_is_closed(tiny_model: ServedModel) -> None:
-    with limited(tiny_model, keep_alive_timeout=0.1) as client, dial(client) as connection:
+    with serving_one(tiny_model, keep_alive_timeout=0.1) as client, dial(client) as connection:
         connection.sendall(LIVE)
 
         assert rest(connection).startswith(ANSWER)
@@ -376,7 +376,7 @@ LARGE = b'{"input":%s,"dimensions":64}' % json.dumps([[i] for i in range(2000)])
 
 def test_a_client_that_does_not_read_its_answer_is_cut_off(tiny_model: ServedModel) -> None:
     with (
-        limited(tiny_model, stall_timeout=0.2) as client,
+        serving_one(tiny_model, stall_timeout=0.2) as client,
         dial(client, receive_buffer=4096) as connection,
     ):
         head = HEAD + b"content-length: %d\r\n\r\n" % len(LARGE)
@@ -388,7 +388,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(tiny_model: ServedMod
 
 def test_a_client_that_reads_slowly_but_reads_gets_all(tiny_model: ServedModel) -> None:
     with (
-        limited(
+        serving_one(
             tiny_model, stall_timeout=0.5, min_transfer_rate=100, keep_alive_timeout=0.1
         ) as client,
         dial(client, receive_buffer=4096) as connection,
@@ -412,7 +412,7 @@ def length_of(answer: bytes) -> int:
 def test_a_request_refused_before_its_body_came_leaves_its_connection_usable(
     tiny_model: ServedModel,
 ) -> None:
-    with limited(tiny_model, max_body_bytes=10) as client, dial(client) as connection:
+    with serving_one(tiny_model, max_body_bytes=10) as client, dial(client) as connection:
         connection.sendall(HEAD + b"content-length: 1000\r\n\r\n")
         assert b" 413 " in connection.recv(2**16)
         connection.sendall(b"x" * 1000 + LIVE)
@@ -421,7 +421,7 @@ def test_a_request_refused_before_its_body_came_leaves_its_connection_usable(
 
 
 def test_a_refused_client_may_send_to_its_end_and_then_reads_why(tiny_model: ServedModel) -> None:
-    with limited(tiny_model, max_url_bytes=64) as client, dial(client) as connection:
+    with serving_one(tiny_model, max_url_bytes=64) as client, dial(client) as connection:
         connection.sendall(b"GET /" + b"x" * 100)
         for _ in range(100):
             connection.sendall(b"x" * 2**16)

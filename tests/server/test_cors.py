@@ -15,7 +15,7 @@ from hexgrid.server.cors import EXPOSED_HEADERS, cors_origins
 from hexgrid.server.key_store import KeyStore, Limits
 from hexgrid.settings import Secret
 from tests.server.gated_runner import GatedRunner
-from tests.server.running import KEY, error, metric, serving, variant
+from tests.server.running import KEY, error, metric, serving, serving_one, variant
 
 PAGE = "https://app.example"
 OTHER = "https://other.example:8443"
@@ -27,10 +27,8 @@ ALLOWED = "access-control-allow-origin"
 @pytest.fixture(scope="module")
 def client(tiny_model: ServedModel) -> Iterator[httpx2.Client]:
     """A server with a key, for the pages of two sites."""
-    metrics = Metrics()
-    with serving(
-        [variant(tiny_model, metrics, "tiny")],
-        metrics,
+    with serving_one(
+        tiny_model,
         cors_origin=(PAGE, OTHER),
         api_key=(Secret(KEY),),
         max_body_bytes=1000,
@@ -162,10 +160,7 @@ def test_limits_are_readable_and_preflights_do_not_count(
 ) -> None:
     file = tmp_path / "keys"
     key = KeyStore(file).create("page", Limits(rpm=1))
-    metrics = Metrics()
-    with serving(
-        [variant(tiny_model, metrics, "tiny")], metrics, cors_origin=(PAGE,), key_store=file
-    ) as client:
+    with serving_one(tiny_model, cors_origin=(PAGE,), key_store=file) as client:
         headers = {"authorization": f"Bearer {key}", "origin": PAGE}
         for _ in range(3):
             assert preflight(client, PAGE).status_code == 200
@@ -188,9 +183,7 @@ def test_what_the_answers_say_in_headers_is_exposed(client: httpx2.Client) -> No
 
 
 def test_by_default_no_header_speaks_of_it(tiny_model: ServedModel) -> None:
-    metrics = Metrics()
-    model = variant(tiny_model, metrics, "tiny")
-    with serving([model], metrics, api_key=(Secret(KEY),)) as client:
+    with serving_one(tiny_model, api_key=(Secret(KEY),)) as client:
         answers = [ask(client, "a", HEADERS), preflight(client, PAGE)]
 
     assert [answer.status_code for answer in answers] == [200, 401]
@@ -200,8 +193,7 @@ def test_by_default_no_header_speaks_of_it(tiny_model: ServedModel) -> None:
 
 
 def test_any_page_may_ask_where_the_operator_says_so(tiny_model: ServedModel) -> None:
-    metrics = Metrics()
-    with serving([variant(tiny_model, metrics, "tiny")], metrics, cors_origin=("*",)) as client:
+    with serving_one(tiny_model, cors_origin=("*",)) as client:
         assert preflight(client, STRANGER).status_code == 200
         assert ask(client, "a", {"origin": STRANGER}).headers[ALLOWED] == "*"
         assert metric(client, "http_requests_total", path="/v1/embeddings") == 1

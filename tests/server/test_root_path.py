@@ -8,10 +8,9 @@ import pytest
 from hexgrid.config import ServerConfig
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError
-from hexgrid.metrics import Metrics
 from hexgrid.server.root_path import root_path_of
 from hexgrid.settings import Secret
-from tests.server.running import KEY, connect, metric, serving, variant
+from tests.server.running import KEY, connect, metric, serving_one
 
 PREFIX = "/gw/v1"
 HEADERS = {"authorization": f"Bearer {KEY}"}
@@ -21,10 +20,8 @@ OPEN = ["/health", "/live", "/ready"]
 @pytest.fixture(scope="module")
 def client(tiny_model: ServedModel) -> Iterator[httpx2.Client]:
     """A server with a key and a prefix whose end is how our own paths begin; its client has no key."""
-    metrics = Metrics()
-    with serving(
-        [variant(tiny_model, metrics, "tiny")],
-        metrics,
+    with serving_one(
+        tiny_model,
         root_path=PREFIX,
         api_key=(Secret(KEY),),
         public_metrics=True,

@@ -235,6 +235,7 @@ class Connection(HttpToolsProtocol):
 
     def _say_refusal(self) -> None:
         assert self._refusal is not None
+        self.metrics.rejected("", self._refusal.reason)
         response = error_response(self._refusal)
         status = http.HTTPStatus(response.status_code)
         headers = [
