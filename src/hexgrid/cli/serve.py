@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from hexgrid.server.logs import Logs
     from hexgrid.server.tls import Certificates
 
-if TYPE_CHECKING:
-    from hexgrid.server.logs import Logs
-
 _logger = logging.getLogger(__name__)
 
 

@@ -36,7 +36,7 @@ from hexgrid.text_reader import Check
 from hexgrid.tokenizer import Encoded
 from hexgrid.wire import EmbeddingRequest
 
-# So few inputs and characters (or ids) are encoded sooner than a thread is reached.
+# So few inputs and characters (or ids), prompts included, are encoded sooner than a thread is reached.
 _SHORT_INPUTS, _SHORT_CHARS = 4, 512
 
 
@@ -79,7 +79,7 @@ class EmbeddingsRoute:
         self, request: Request, call: EmbeddingCall, model: ServedModel, client: Client
     ) -> Response:
         record = record_of(request.scope)
-        if _is_short(call):
+        if _is_short(call, model):
             encoded, future = self._start(_always_wanted, call, model, client, record)
         else:
             encoded, future = await started_in_thread(
@@ -172,12 +172,12 @@ def _always_wanted() -> None:
     """A `Check` that never gives up."""
 
 
-def _is_short(call: EmbeddingCall) -> bool:
+def _is_short(call: EmbeddingCall, model: ServedModel) -> bool:
     num_inputs = len(call.inputs)
     if num_inputs > _SHORT_INPUTS:
         return False
-    instruction = call.request.instruction or ""
-    return sum(map(len, call.inputs)) + num_inputs * len(instruction) <= _SHORT_CHARS
+    prompt = max(map(len, (call.request.instruction or "", *model.prompts.values())))
+    return sum(map(len, call.inputs)) + num_inputs * prompt <= _SHORT_CHARS
 
 
 def _count(model: ServedModel, encoded: Encoded) -> None:
