@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from hexgrid import config
-from hexgrid.config import EngineConfig, ServerConfig
+from hexgrid import config_sources
+from hexgrid.config import EngineConfig, ServerConfig, all_settings
 from hexgrid.errors import ConfigError
 from hexgrid.settings import Secret, Setting
 
-SETTINGS = {setting.name: setting for setting in config.all_settings()}
+SETTINGS = {setting.name: setting for setting in all_settings()}
 
 
 def load(
     flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
 ) -> ServerConfig:
-    return config.load(ServerConfig, flags or {}, environ or {})
+    return config_sources.load(ServerConfig, flags or {}, environ or {})
 
 
 def test_without_flags_and_variables_everything_has_its_default() -> None:
@@ -56,7 +56,7 @@ def test_engine_settings_reach_the_nested_engine_config() -> None:
 def test_the_engine_config_alone_ignores_the_servers_settings() -> None:
     environ = {"HEXGRID_PORT": "9000", "HEXGRID_NUM_THREADS": "2"}
 
-    assert config.load(EngineConfig, {}, environ) == EngineConfig(num_threads=2)
+    assert config_sources.load(EngineConfig, {}, environ) == EngineConfig(num_threads=2)
 
 
 @pytest.mark.parametrize(
@@ -236,4 +236,4 @@ def test_every_field_is_a_setting_but_the_engine() -> None:
 
 
 def test_no_two_settings_share_a_name() -> None:
-    assert len(list(config.all_settings())) == len(SETTINGS)
+    assert len(list(all_settings())) == len(SETTINGS)

@@ -16,7 +16,8 @@ import trustme
 import yaml
 
 from hexgrid.cli.serve import command as serve
-from hexgrid.config import ServerConfig, load
+from hexgrid.config import ServerConfig
+from hexgrid.config_sources import load
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.server.tls import Certificates

@@ -1,23 +1,18 @@
 """Every setting: one frozen field is one flag, one HEXGRID_* variable and one row of docs/settings.md.
 
-A flag beats the variable, the variable beats the default. A value is checked once, here, and never
-written to afterwards. Nothing heavy is imported: `hexgrid --help` reads this file.
+A value is checked once, here, and never written to afterwards. Nothing heavy is imported: `hexgrid --help`
+reads this file.
 """
 
 import dataclasses
-import difflib
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from hexgrid.errors import ConfigError
-from hexgrid.settings import ENV_PREFIX, Checked, Secret, Setting, new_setting, settings
-
-# Kubernetes puts variables of this form into every pod beside a Service named "hexgrid".
-_KUBERNETES_LINK = re.compile(r"HEXGRID_(SERVICE_.*|PORT_\d+_.*)$")
+from hexgrid.settings import Checked, Secret, Setting, new_setting, settings
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -333,39 +328,6 @@ def all_settings() -> Iterator[Setting]:
     """Every setting of the server, those of the engine last."""
     yield from settings(ServerConfig)
     yield from settings(EngineConfig)
-
-
-Config = TypeVar("Config", EngineConfig, ServerConfig)
-
-
-def load(config: type[Config], flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
-    """A config from flags (None or an empty tuple: not given) over HEXGRID_* variables over defaults.
-
-    Raises:
-        ConfigError: a value is wrong, or a HEXGRID_* variable has a name that no setting has.
-    """
-    _refuse_unknown_variables(environ)
-    values = {}
-    for setting in settings(config):
-        given = flags.get(setting.name)
-        text = environ.get(setting.variable)
-        if given is not None and given != ():
-            values[setting.name] = given
-        elif text is not None and not text.startswith("tcp://"):  # a Kubernetes link, see above
-            values[setting.name] = setting.parse(text)
-    if config is ServerConfig:
-        values["engine"] = load(EngineConfig, flags, environ)
-    return config(**values)
-
-
-def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
-    known = [setting.name.upper() for setting in all_settings()]
-    for name in environ:
-        own = name.removeprefix(ENV_PREFIX)
-        if own != name and own not in known and not _KUBERNETES_LINK.match(name):
-            near = difflib.get_close_matches(own, known, n=1)
-            hint = f"; did you mean {ENV_PREFIX}{near[0]}?" if near else ""
-            raise ConfigError(f"Environment variable {name} names no setting{hint}")
 
 
 def _read_keys(path: Path) -> tuple[Secret, ...]:

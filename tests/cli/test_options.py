@@ -6,7 +6,8 @@ from click.testing import CliRunner
 
 from hexgrid.cli.options import config_options
 from hexgrid.cli.serve import command as serve
-from hexgrid.config import EngineConfig, ServerConfig, load
+from hexgrid.config import EngineConfig, ServerConfig
+from hexgrid.config_sources import load
 from hexgrid.settings import Secret, settings
 
 

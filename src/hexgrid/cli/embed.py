@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from hexgrid.cli.options import config_options
-from hexgrid.config import EngineConfig, load
+from hexgrid.config import EngineConfig
+from hexgrid.config_sources import load
 
 
 @click.command()

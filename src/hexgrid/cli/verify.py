@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from hexgrid.cli.options import config_options
-from hexgrid.config import CACHE_SETTINGS, EngineConfig, load
+from hexgrid.config import CACHE_SETTINGS, EngineConfig
+from hexgrid.config_sources import load
 from hexgrid.errors import CheckpointError
 
 if TYPE_CHECKING:
