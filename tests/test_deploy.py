@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import pytest
 import trustme
 import yaml
 
+from hexgrid.cli import main
 from hexgrid.cli.serve import command as serve
 from hexgrid.config import ServerConfig
 from hexgrid.config_sources import load
@@ -122,7 +124,8 @@ def config(arguments: Sequence[str], environ: Mapping[str, str]) -> ServerConfig
     """What `hexgrid serve` makes of these; it refuses flags and variables that do not exist."""
     verb, *rest = arguments
     assert verb == "serve"
-    return load(ServerConfig, serve.make_context(verb, rest).params, environ)
+    parent = click.Context(main, **main.context_settings)
+    return load(ServerConfig, serve.make_context(verb, rest, parent).params, environ)
 
 
 def seconds(text: str) -> float:
