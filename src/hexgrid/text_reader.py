@@ -9,7 +9,9 @@ from itertools import chain, islice
 
 import tokenizers
 
+from hexgrid.errors import CheckpointError
 from hexgrid.text_pieces import PIECE_CHARS, WordEnds
+from hexgrid.tokenizer_file import is_panic
 from hexgrid.wire import TokenIds, TruncationSide
 
 # Returns while the result is wanted, else raises what it likes.
@@ -47,6 +49,7 @@ class TextReader:
         Raises:
             NoWordEndError: a text cannot be read from its end, because of a run that cannot be parted.
             TypeError: a text is not valid Unicode.
+            CheckpointError: the tokenizer cannot read it, for a fault of its own.
         """
         for group in _groups(texts):
             check()
@@ -87,7 +90,12 @@ class TextReader:
             num_pieces = min(2 * num_pieces, _MOST_PIECES_AT_ONCE)
 
     def _read(self, texts: list[str]) -> Iterator[TokenIds]:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        try:
+            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        except BaseException as error:
+            if is_panic(error):
+                raise CheckpointError(f"tokenizer.json cannot read a text: {error}") from error
+            raise
         return (encoding.ids for encoding in encodings)
 
 

@@ -42,7 +42,7 @@ def open_tokenizer_file(path: Path, vocab_size: int) -> TokenizerFile:
         bare, whole = (tokenizer.encode("a", add_special_tokens=s).ids for s in (False, True))
     except BaseException as error:
         # The Rust side raises bare Exception, and where it gives up what is not even that.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
     longest = max(_token_lengths(tokenizer, path, vocab_size), default=0)
@@ -52,6 +52,11 @@ def open_tokenizer_file(path: Path, vocab_size: int) -> TokenizerFile:
         )
     added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     return TokenizerFile(tokenizer, longest, added, *_around(bare, whole, path))
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether the Rust side gave up: what it raises then is no Exception."""
+    return type(error).__name__ == "PanicException"
 
 
 def _check_size(path: Path) -> None:
