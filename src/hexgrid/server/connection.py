@@ -220,6 +220,8 @@ class Connection(HttpToolsProtocol):
         self._arrival.stop()
         self._unset_keepalive_if_required()
         if self._phase != "body":
+            # Else the application has the request, and counts it as one whose client is gone.
+            self.metrics.rejected("", error.reason)
             if not self._is_answering():
                 self._say_refusal()
         elif self.pipeline:  # the request at fault is the last in line
@@ -235,7 +237,6 @@ class Connection(HttpToolsProtocol):
 
     def _say_refusal(self) -> None:
         assert self._refusal is not None
-        self.metrics.rejected("", self._refusal.reason)
         response = error_response(self._refusal)
         status = http.HTTPStatus(response.status_code)
         headers = [
