@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -151,7 +151,7 @@ def _bench_url(
 
     async def run() -> "list[Measured]":
         async with over_http(server) as ask:
-            return await _measure_all(ask, points, plan, advance)
+            return [each async for each in _each_measured(ask, points, plan, advance)]
 
     return _Found(f"{server.model} at {url}", asyncio.run(run()), [None] * len(points))
 
@@ -174,31 +174,32 @@ def _bench_model(
                 raise ConfigError(
                     f"--length {point.num_tokens}: {served.name} takes at most {served.max_model_len} tokens"
                 )
-        rate = gemm_rate(pick_device(config.device), served.precision)
-        measured = asyncio.run(_measure_all(in_process(served), points, plan, advance))
-        shares: list[float | None] = [
-            len(each.latencies)
-            * each.point.num_inputs
-            * linear_operations(served.config, each.point.num_tokens)
-            / each.seconds
-            / rate
-            for each in measured
-        ]
+        device = pick_device(config.device)
+        measured: list[Measured] = []
+        shares: list[float | None] = []
+
+        async def run() -> None:
+            # The rate is taken before and after each load: of a machine that others share, it changes.
+            rate = gemm_rate(device, served.precision)
+            async for each in _each_measured(in_process(served), points, plan, advance):
+                before, rate = rate, gemm_rate(device, served.precision)
+                num_inputs = len(each.latencies) * each.point.num_inputs
+                operations = num_inputs * linear_operations(served.config, each.point.num_tokens)
+                measured.append(each)
+                shares.append(operations / each.seconds / ((before + rate) / 2))
+
+        asyncio.run(run())
         return _Found(f"{served.name} in this process, {served.precision}", measured, shares)
 
 
-async def _measure_all(
+async def _each_measured(
     ask: "Ask", points: "list[Point]", plan: _Plan, advance: Callable[[int], None]
-) -> "list[Measured]":
+) -> "AsyncIterator[Measured]":
     from hexgrid.benchmark.load import measure
     from hexgrid.benchmark.workload import Workload
 
     workload = Workload()
-    measured = []
     for point in points:
         requests = workload.requests(point.num_tokens, point.num_inputs)
-        measured.append(
-            await measure(ask, requests, point, seconds=plan.seconds, warm_up=plan.warm_up)
-        )
+        yield await measure(ask, requests, point, seconds=plan.seconds, warm_up=plan.warm_up)
         advance(1)
-    return measured
