@@ -1,13 +1,13 @@
 """What a server takes to start and in memory, in each precision, and whether its memory stays flat.
 
 `hexgrid serve` with a checkpoint of the 0.6B shape: seconds to /ready (of later starts, when its files are
-in the page cache and, in int8, the weights quantised), and resident memory when it is ready, after the first
-inputs and after many. Half of the inputs begin alike, so that the prefix cache is used, and fill the result
-cache.
+in the page cache and, in int8, the weights quantised), and resident memory when it is ready and after so many
+inputs. Half of the inputs begin alike, so that the prefix cache is used, and they fill the result cache.
 """
 
 import argparse
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from server import Running, running, start_time
 from throughput import PRECISIONS
 from workload import checkpoint, report
 
-from hexgrid.benchmark.load import Point, measure
 from hexgrid.benchmark.targets import Server, over_http
 from hexgrid.benchmark.workload import Workload
 from hexgrid.model.checkpoint import open_checkpoint
 
 _NAME = "measured"
+_INPUTS = (100, 1000)
+_AT_A_TIME, _CALLERS = 32, 4
 _TASK = (
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 )
@@ -33,7 +34,12 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, action="append")
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=16, help="of a text")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of load")
+    parser.add_argument(
+        "--inputs",
+        type=int,
+        action="append",
+        help="after so many inputs memory is looked at; repeat. Default: 100, 1000",
+    )
     arguments = parser.parse_args()
     with checkpoint(arguments.checkpoint, "0.6B", num_layers=arguments.layers) as directory:
         stored = open_checkpoint(directory).num_bytes
@@ -52,30 +58,33 @@ def measured(directory: Path, precision: str, arguments: argparse.Namespace) -> 
     start_time(*serve)  # warms the page cache, and quantises
     starts = sorted(start_time(*serve) for _ in range(arguments.starts))
     with running(*serve) as server:
-        ready = server.resident_bytes
-        asyncio.run(load(server, arguments.tokens, 2.0))
-        first = server.resident_bytes
-        inputs = asyncio.run(load(server, arguments.tokens, arguments.seconds))
-        return {
+        found: dict[str, float] = {
             "ready (s)": starts[len(starts) // 2],
-            "ready (MB)": ready / 1e6,
-            "after first inputs (MB)": first / 1e6,
-            "after all (MB)": server.resident_bytes / 1e6,
-            "inputs": inputs,
+            "ready (MB)": server.resident_bytes / 1e6,
         }
+        done = 0
+        for count in sorted(arguments.inputs or _INPUTS):
+            asyncio.run(load(server, arguments.tokens, start=done, end=count))
+            done = count
+            found[f"{count} inputs (MB)"] = server.resident_bytes / 1e6
+        return found
 
 
-async def load(server: Running, num_tokens: int, seconds: float) -> int:
-    """Ask in requests of 32 texts; how many texts were answered."""
+async def load(server: Running, num_tokens: int, *, start: int, end: int) -> None:
+    """Ask for the inputs from number `start` to `end`, in requests of 32 texts from four callers."""
     target = Server(f"http://127.0.0.1:{server.port}/v1", _NAME, None, "base64")
-    point = Point(num_tokens, 4, 32)
-    requests = (
-        [_TASK + text if number % 2 else text for number, text in enumerate(texts)]
-        for texts in Workload(int(seconds)).requests(num_tokens, 32)
-    )
+    numbers = itertools.count(start, _AT_A_TIME)
+    texts = Workload(start).requests(num_tokens, _AT_A_TIME)
     async with over_http(target) as ask:
-        found = await measure(ask, requests, point, seconds=seconds, warm_up=0.0)
-    return 32 * len(found.latencies)
+
+        async def caller() -> None:
+            while (number := next(numbers)) < end:
+                request = next(texts)[: end - number]
+                await ask([_TASK + text if at % 2 else text for at, text in enumerate(request)])
+
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(_CALLERS):
+                callers.create_task(caller())
 
 
 if __name__ == "__main__":
