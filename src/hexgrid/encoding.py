@@ -51,7 +51,7 @@ def from_bytes(
 
 
 def from_base64(
-    text: str, dtype: EmbedDtype = "float32", endianness: Endianness = "native"
+    text: str | memoryview, dtype: EmbedDtype = "float32", endianness: Endianness = "native"
 ) -> Vectors:
     """The inverse of `to_base64`."""
     return from_bytes(binascii.a2b_base64(text), dtype, endianness)

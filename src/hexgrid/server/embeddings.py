@@ -34,7 +34,7 @@ from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import result_unless_gone, started_in_thread
 from hexgrid.text_reader import Check
 from hexgrid.tokenizer import Encoded
-from hexgrid.wire import EmbeddingRequest
+from hexgrid.wire import TRUNCATED_HEADER, EmbeddingRequest
 
 # So few inputs and characters (or ids), prompts included, are encoded sooner than a thread is reached.
 _SHORT_INPUTS, _SHORT_CHARS = 4, 512
@@ -105,7 +105,7 @@ class EmbeddingsRoute:
                 tokens=encoded.num_tokens,
             )
         if encoded.num_truncated:
-            response.headers["x-hexgrid-truncated"] = str(encoded.num_truncated)
+            response.headers[TRUNCATED_HEADER] = str(encoded.num_truncated)
         return response
 
     def _start(

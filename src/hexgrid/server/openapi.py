@@ -74,7 +74,7 @@ _EMBEDDING_HEADERS = {
         "description": "Milliseconds of each phase; absent where the operator hides it",
         "schema": {"type": "string"},
     },
-    "x-hexgrid-truncated": {
+    wire.TRUNCATED_HEADER: {
         "description": "How many inputs were cut; absent when none was",
         "schema": {"type": "integer", "minimum": 1},
     },

@@ -1,0 +1,1 @@
+"""A client of hexgrid and of any server of OpenAI's embeddings API: texts in, numpy arrays out. No torch."""

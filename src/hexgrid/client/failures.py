@@ -1,0 +1,96 @@
+"""What a server's refusal is in the caller's hands: the class of the error, its input, its words.
+
+hexgrid's one error shape is read, and what OpenAI, vLLM, TEI or a proxy may send instead.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from hexgrid.errors import (
+    BodyTooLargeError,
+    DeadlineError,
+    EngineError,
+    ForbiddenError,
+    HexgridError,
+    InputMemoryError,
+    ModelNotFoundError,
+    RateLimitedError,
+    RemoteError,
+    RequestError,
+    SchemaError,
+    SlowRequestError,
+    UnauthorizedError,
+    UnreachableError,
+)
+from hexgrid.wire import INDEX_HEADER, ErrorResponse
+
+_SHOWN_CHARS = 500
+_CLASSES: dict[int, type[HexgridError]] = {
+    400: RequestError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: ModelNotFoundError,
+    408: SlowRequestError,
+    413: BodyTooLargeError,
+    422: RequestError,
+    502: UnreachableError,
+    503: UnreachableError,
+    504: DeadlineError,
+}
+
+
+def error_of(status: int, headers: Mapping[str, str], content: bytes, url: str) -> HexgridError:
+    """The error that an answer other than 200 stands for; `index` counts within the request."""
+    message, kind, param = _read(content)
+    index = _index(headers)
+    if status == 429:
+        seconds = headers.get("retry-after", "")
+        return RateLimitedError(message, retry_after=int(seconds) if seconds.isdecimal() else 1)
+    if status == 400 and kind == SchemaError.type:
+        return SchemaError(message, param=param, index=index)
+    if index is not None and status in (500, 503):
+        blamed = EngineError if status == 500 else InputMemoryError
+        return blamed(message, param=param, index=index)
+    found = _CLASSES.get(status, RemoteError)
+    if status == 401:
+        message = f"{url} wants another key: {message}"
+    elif status == 404:
+        message = f"{url} has no such path or no such model: {message}"
+    elif not issubclass(found, RequestError):
+        message = f"{url} answered {status}: {message}{_request_id(headers)}"
+    return found(message, param=param, index=index)
+
+
+def in_call(error: HexgridError, start: int, stop: int, num_inputs: int) -> HexgridError:
+    """The error of a request with the inputs from `start` on, in terms of the call that it belongs to."""
+    if stop - start == num_inputs:
+        return error
+    if error.index is None:
+        note = f"in a request with inputs {start} to {stop - 1} of {num_inputs}"
+    else:
+        note = f"counted from input {start}: it is input {start + error.index} of {num_inputs}"
+        error.index += start
+    error.message = f"{error.message} ({note})"
+    error.args = (error.message,)
+    return error
+
+
+def _read(content: bytes) -> tuple[str, str, str | None]:
+    """Message, type and param."""
+    try:
+        detail = msgspec.json.decode(content, type=ErrorResponse).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = content.decode(errors="replace").strip()
+        return text[:_SHOWN_CHARS] or "(an empty answer)", "", None
+    return detail.message, detail.type, detail.param
+
+
+def _index(headers: Mapping[str, str]) -> int | None:
+    said = headers.get(INDEX_HEADER, "")
+    return int(said) if said.isascii() and said.isdigit() else None
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    said = headers.get("x-request-id")
+    return "" if said is None else f" (request {said[:_SHOWN_CHARS]})"
