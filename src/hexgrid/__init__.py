@@ -4,16 +4,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hexgrid.client.answers import Embedded
     from hexgrid.client.asynchronous import AsyncClient
+    from hexgrid.client.embedder import Embedder
+    from hexgrid.client.ranking import Match
+    from hexgrid.client.synchronous import Client
 
-__all__ = ["AsyncClient", "__version__"]
+__all__ = ["AsyncClient", "Client", "Embedded", "Embedder", "Match", "__version__"]
 __version__ = "0.1.0"
 
 # Found when they are asked for, so that `import hexgrid` costs nothing.
-_MODULES = {"AsyncClient": "hexgrid.client.asynchronous"}
+_MODULES = {
+    "AsyncClient": "hexgrid.client.asynchronous",
+    "Client": "hexgrid.client.synchronous",
+    "Embedded": "hexgrid.client.answers",
+    "Embedder": "hexgrid.client.embedder",
+    "Match": "hexgrid.client.ranking",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -12,6 +12,9 @@ from hexgrid.settings import ENV_PREFIX, settings
 # Kubernetes puts variables of this form into every pod beside a Service named "hexgrid".
 _KUBERNETES_LINK = re.compile(r"HEXGRID_(SERVICE_.*|PORT_\d+_.*)$")
 
+# Where clients find the server: ours, and whatever else runs in the same environment.
+URL_VARIABLE = f"{ENV_PREFIX}BASE_URL"
+
 Config = TypeVar("Config", EngineConfig, ServerConfig)
 
 
@@ -39,6 +42,8 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     known = [setting.name.upper() for setting in all_settings()]
     for name in environ:
         own = name.removeprefix(ENV_PREFIX)
+        if name == URL_VARIABLE:
+            continue
         if own != name and own not in known and not _KUBERNETES_LINK.match(name):
             near = difflib.get_close_matches(own, known, n=1)
             hint = f"; did you mean {ENV_PREFIX}{near[0]}?" if near else ""

@@ -8,6 +8,7 @@ HexgridError                     500 InternalServerError
 |   +-- UnreachableError         it does not answer at the moment, and may later
 +-- RequestError                 400 BadRequestError
 |   +-- SchemaError              400 Bad Request (the body is not JSON, or a field has a wrong type)
+|   +-- TooManyInputsError       400: several smaller requests would do
 |   +-- UnauthorizedError        401
 |   +-- ForbiddenError           403
 |   +-- ModelNotFoundError       404
@@ -34,6 +35,8 @@ The body's shape is `{"error": {"message", "type", "param", "code"}}`, `code` be
 """
 
 from typing import ClassVar
+
+from hexgrid.headers import MAX_INPUTS, MAX_TOKENS
 
 
 class HexgridError(Exception):
@@ -98,6 +101,24 @@ class SchemaError(RequestError):
 
     type = "Bad Request"
     reason = "bad_schema"
+
+
+class TooManyInputsError(RequestError):
+    """More inputs, or more tokens of all of them, than one request may have; several may have them."""
+
+    reason = "too_many_inputs"
+
+    def __init__(
+        self, message: str, *, max_inputs: int | None = None, max_tokens: int | None = None
+    ) -> None:
+        super().__init__(message, param="input")
+        self.max_inputs = max_inputs
+        self.max_tokens = max_tokens
+
+    @property
+    def headers(self) -> dict[str, str]:
+        limits = {MAX_INPUTS: self.max_inputs, MAX_TOKENS: self.max_tokens}
+        return {name: str(limit) for name, limit in limits.items() if limit is not None}
 
 
 class UnauthorizedError(RequestError):

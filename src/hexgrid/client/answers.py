@@ -1,4 +1,7 @@
-"""An answer of POST /v1/embeddings -> vectors, without a Python float on the way."""
+"""An answer of POST /v1/embeddings -> vectors, without a Python float on the way.
+
+Raw bytes, which only hexgrid is asked for, base64, or what a server sends in its place: numbers.
+"""
 
 import binascii
 from collections.abc import Mapping
@@ -7,9 +10,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from hexgrid.encoding import Vectors, from_base64
+from hexgrid import headers
+from hexgrid.encoding import Vectors, from_base64, from_bytes
 from hexgrid.errors import RemoteError
-from hexgrid.wire import TRUNCATED_HEADER
+
+_BYTES = "application/octet-stream"
 
 
 class Embedded(NamedTuple):
@@ -21,12 +26,11 @@ class Embedded(NamedTuple):
     vectors: Vectors
     num_tokens: int
     num_truncated: int
-    model: str
 
 
 class _Item(msgspec.Struct):
     index: int
-    embedding: msgspec.Raw  # text or numbers: some servers give numbers whatever they are asked for
+    embedding: msgspec.Raw
 
 
 class _Usage(msgspec.Struct):
@@ -35,7 +39,6 @@ class _Usage(msgspec.Struct):
 
 class _Embeddings(msgspec.Struct):
     data: list[_Item]
-    model: str = ""
     usage: _Usage = msgspec.field(default_factory=_Usage)
 
 
@@ -44,25 +47,27 @@ _numbers = msgspec.json.Decoder(list[float])
 _text = msgspec.json.Decoder(str)
 
 
-def read_embeddings(
-    content: bytes, headers: Mapping[str, str], num_inputs: int, url: str
-) -> Embedded:
-    """The vectors in the order of the inputs.
+def read_embeddings(content: bytes, said: Mapping[str, str], num_inputs: int, url: str) -> Embedded:
+    """The vectors in the order of the inputs; `said` are the headers.
 
     Raises:
         RemoteError: that is no answer to `num_inputs` inputs, or holds NaN or infinity.
     """
     try:
-        answer = _decoder.decode(content)
-        rows = _rows(answer.data, num_inputs)
+        if said.get("content-type") == _BYTES:
+            vectors = from_bytes(content, endianness="little").reshape(num_inputs, -1)
+            num_tokens = int(said.get(headers.PROMPT_TOKENS, "0"))
+        else:
+            answer = _decoder.decode(content)
+            vectors, num_tokens = _rows(answer.data, num_inputs), answer.usage.prompt_tokens
+        num_truncated = int(said.get(headers.TRUNCATED, "0"))
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise RemoteError(f"{url} answered what is no embeddings response: {error}") from error
-    if not np.isfinite(rows).all():
+    if not vectors.shape[1]:
+        raise RemoteError(f"{url} answered vectors without a number")
+    if not np.isfinite(vectors).all():
         raise RemoteError(f"{url} answered a vector with NaN or infinity")
-    cut = headers.get(TRUNCATED_HEADER, "0")
-    return Embedded(
-        rows, answer.usage.prompt_tokens, int(cut) if cut.isdecimal() else 0, answer.model
-    )
+    return Embedded(vectors, num_tokens, num_truncated)
 
 
 def _rows(items: list[_Item], num_inputs: int) -> Vectors:
@@ -72,8 +77,8 @@ def _rows(items: list[_Item], num_inputs: int) -> Vectors:
     rows = np.empty((num_inputs, len(first)), np.float32)
     for item in items:
         vector = _vector(item.embedding)
-        if len(vector) != len(first) or not len(first):
-            raise ValueError("vectors of different lengths, or empty ones")
+        if len(vector) != len(first):
+            raise ValueError(f"vectors of {len(first)} and of {len(vector)} dimensions")
         rows[item.index] = vector
     return rows
 
@@ -84,5 +89,5 @@ def _vector(raw: msgspec.Raw) -> Vectors:
         return np.array(_numbers.decode(view), dtype=np.float32)
     try:
         return from_base64(view[1:-1], endianness="little")
-    except binascii.Error:  # perhaps JSON's escapes
+    except binascii.Error:  # perhaps because of JSON's escapes
         return from_base64(_text.decode(view), endianness="little")

@@ -10,8 +10,9 @@ import httpx2
 
 from hexgrid.client.answers import Embedded
 from hexgrid.client.connection import Connection, sending_error
-from hexgrid.client.exchange import Conversation, Reply, Request, Wait
+from hexgrid.client.exchange import Conversation, Reply, Request, Result, Wait
 from hexgrid.client.options import CommonOptions, EmbedOptions, Inputs, as_documents, as_queries
+from hexgrid.client.peer import Model, list_models
 from hexgrid.client.progress import Progress, told
 from hexgrid.client.ranking import Match, cosines, is_vectors, ranked
 from hexgrid.encoding import Vectors
@@ -47,6 +48,10 @@ class AsyncClient(Connection):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    async def models(self) -> list[Model]:
+        """What the server serves to the key."""
+        return await self._hold(list_models(self._peer))
 
     async def embed(
         self, inputs: Inputs, *, progress: Progress = False, **options: Unpack[EmbedOptions]
@@ -107,20 +112,22 @@ class AsyncClient(Connection):
         self, left: Inputs | Vectors, right: Inputs | Vectors, **options: Unpack[EmbedOptions]
     ) -> Vectors:
         """Cosines [N, M] of inputs, or vectors that you have, with others."""
-        sides = [
+        one, other = [
             side if is_vectors(side) else await self.embed(side, **options)
             for side in (left, right)
         ]
-        return cosines(*sides)
+        return cosines(one, other)
 
-    async def _hold(self, conversation: Conversation[None]) -> None:
+    async def _hold(self, conversation: Conversation[Result]) -> Result:
+        """Do what it asks for, until its end."""
         reply: Reply | None = None
         failure: HexgridError | None = None
         while True:
             try:
                 wanted = conversation.throw(failure) if failure else conversation.send(reply)
-            except StopIteration:
-                return
+            except StopIteration as end:
+                result: Result = end.value
+                return result
             reply = failure = None
             if isinstance(wanted, Wait):
                 await asyncio.sleep(wanted.seconds)

@@ -9,49 +9,19 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hexgrid.wire import TokenIds
 
 # Before the server has counted any: of English, somewhat fewer than there are.
 _CHARS_PER_TOKEN = 3.0
 # What was learnt counts so much less with each answer; texts of another kind are soon known.
 _FADING = 0.5
-# The EOS.
+# Each text's EOS.
 _TOKENS_AROUND = 1
-
-
-class Limits:
-    """What one request may hold."""
-
-    def __init__(self, *, max_tokens: int, max_inputs: int) -> None:
-        self.max_tokens = max_tokens
-        self.max_inputs = max_inputs
-        self._chars, self._tokens = _CHARS_PER_TOKEN, 1.0
-        self._lock = threading.Lock()
-
-    def tokens_of(self, each: str | TokenIds) -> float:
-        """About how many tokens an input has."""
-        if isinstance(each, str):
-            return len(each) * self._tokens / self._chars + _TOKENS_AROUND
-        return len(each)
-
-    def num_requests(self, inputs: Sequence[str] | Sequence[TokenIds]) -> int:
-        """About how many requests the inputs are."""
-        tokens = sum(map(self.tokens_of, inputs))
-        return max(1, math.ceil(tokens / self.max_tokens), math.ceil(len(inputs) / self.max_inputs))
-
-    def learn(self, texts: Sequence[str], num_tokens: int) -> None:
-        """The server has counted these."""
-        chars, tokens = sum(map(len, texts)), num_tokens - _TOKENS_AROUND * len(texts)
-        if chars > 0 and tokens > 0:
-            with self._lock:
-                self._chars = self._chars * _FADING + chars
-                self._tokens = self._tokens * _FADING + tokens
-
-    def lower(self, *, max_tokens: int | None = None, max_inputs: int | None = None) -> None:
-        """The server takes no more than that."""
-        with self._lock:
-            self.max_tokens = max(1, min(self.max_tokens, max_tokens or self.max_tokens))
-            self.max_inputs = max(1, min(self.max_inputs, max_inputs or self.max_inputs))
+# Of the tokens that the server says it takes, so many are asked for: guesses may be too low.
+_SAFE_SHARE = 0.75
 
 
 class Batch(NamedTuple):
@@ -61,37 +31,93 @@ class Batch(NamedTuple):
     stop: int
 
 
+class Limits:
+    """What one request may hold, and how many tokens characters are."""
+
+    def __init__(self, *, max_tokens: int, max_inputs: int) -> None:
+        self.max_tokens = max_tokens
+        self.max_inputs = max_inputs
+        self._chars, self._tokens = _CHARS_PER_TOKEN, 1.0
+        self._lock = threading.Lock()
+
+    @property
+    def tokens_per_char(self) -> float:
+        return self._tokens / self._chars
+
+    def learn(self, num_texts: int, num_chars: int, num_tokens: int) -> None:
+        """The server has counted so many tokens in these."""
+        num_tokens -= _TOKENS_AROUND * num_texts
+        if num_chars > 0 and num_tokens > 0:
+            with self._lock:
+                self._chars = self._chars * _FADING + num_chars
+                self._tokens = self._tokens * _FADING + num_tokens
+
+    def lower(self, *, max_tokens: int | None, max_inputs: int | None) -> None:
+        """The server takes no more than that (None: it does not say)."""
+        with self._lock:
+            if max_tokens is not None:
+                self.max_tokens = max(1, min(self.max_tokens, int(max_tokens * _SAFE_SHARE)))
+            if max_inputs is not None:
+                self.max_inputs = max(1, min(self.max_inputs, max_inputs))
+
+
 class Batches:
     """The inputs of one call, cut into requests as they are taken."""
 
     def __init__(self, inputs: Sequence[str] | Sequence[TokenIds], limits: Limits) -> None:
-        self._inputs = inputs
         self._limits = limits
-        self._todo = deque([Batch(0, len(inputs))])
+        self._are_texts = bool(inputs) and isinstance(inputs[0], str)
+        # [N + 1]: characters, or ids, before each input.
+        self._before = np.zeros(len(inputs) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, inputs), np.int64, len(inputs)), out=self._before[1:])
+        self._todo = deque([Batch(0, len(inputs))] if inputs else ())
         self._lock = threading.Lock()
 
+    @property
+    def are_left(self) -> bool:
+        """Whether there is one to take."""
+        return bool(self._todo)
+
+    def count(self) -> int:
+        """About how many there will be."""
+        num_inputs = len(self._before) - 1
+        tokens = self._tokens(Batch(0, num_inputs))[-1] if num_inputs else 0
+        most = self._limits
+        return max(math.ceil(tokens / most.max_tokens), math.ceil(num_inputs / most.max_inputs), 1)
+
     def take(self) -> Batch | None:
-        """The next ones; None when there are none, unless some are put back later."""
+        """The next one; None when there is none, unless inputs are put back later."""
         with self._lock:
-            if not self._todo or self._todo[0].start == self._todo[0].stop:
+            if not self._todo:
                 return None
             start, end = self._todo.popleft()
-            stop = self._stop(start, end)
+            stop = min(end, start + self._limits.max_inputs)
+            tokens = self._tokens(Batch(start, stop))
+            fitting = int(np.searchsorted(tokens, self._limits.max_tokens, side="right"))
+            stop = start + max(1, fitting)
             if stop < end:
                 self._todo.appendleft(Batch(stop, end))
             return Batch(start, stop)
 
     def put_back(self, batch: Batch) -> None:
-        """They were too many: they come again, as the limits are now, and in halves at the most."""
-        middle = (batch.start + batch.stop + 1) // 2
+        """It was too much: its inputs come again, as the limits are now and in halves at the most."""
+        middle = (batch.start + batch.stop) // 2
         with self._lock:
             self._todo.extendleft([Batch(middle, batch.stop), Batch(batch.start, middle)])
 
-    def _stop(self, start: int, end: int) -> int:
-        left = float(self._limits.max_tokens)
-        end = min(end, start + self._limits.max_inputs)
-        for index in range(start, end):
-            left -= self._limits.tokens_of(self._inputs[index])
-            if left < 0 and index > start:
-                return index
-        return end
+    def counted(self, batch: Batch, num_tokens: int) -> None:
+        """The server has found so many tokens in a batch."""
+        if self._are_texts:
+            num_chars = int(self._before[batch.stop] - self._before[batch.start])
+            self._limits.learn(batch.stop - batch.start, num_chars, num_tokens)
+
+    def _tokens(self, batch: Batch) -> NDArray[np.float64]:
+        """About how many tokens the first input has, the first two, and so on: [len(batch)]."""
+        start, stop = batch
+        sizes: NDArray[np.float64] = np.subtract(
+            self._before[start + 1 : stop + 1], self._before[start], dtype=np.float64
+        )
+        if self._are_texts:
+            sizes *= self._limits.tokens_per_char
+            sizes += _TOKENS_AROUND * np.arange(1, stop - start + 1)
+        return sizes

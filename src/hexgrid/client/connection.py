@@ -12,12 +12,14 @@ import httpx2
 from hexgrid.client.batching import Limits
 from hexgrid.client.job import EmbedJob
 from hexgrid.client.options import Inputs, fields_of, input_list
+from hexgrid.client.peer import Peer
 from hexgrid.client.progress import OnProgress
+from hexgrid.config_sources import URL_VARIABLE
 from hexgrid.errors import ConfigError, DeadlineError, HexgridError, RemoteError, UnreachableError
 from hexgrid.settings import Secret
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-URL_VARIABLE, KEY_VARIABLE = "HEXGRID_BASE_URL", "HEXGRID_API_KEY"
+KEY_VARIABLE = "HEXGRID_API_KEY"
 _CONNECT_SECONDS = 10.0
 
 
@@ -64,9 +66,9 @@ class Connection(ABC):
         self.model = model
         self._key = _key(api_key, os.environ)
         self._timeout = timeout
-        self._max_retries = max_retries
         self._concurrency = concurrency
-        self._limits = Limits(max_tokens=max_batch_tokens, max_inputs=max_batch_inputs)
+        limits = Limits(max_tokens=max_batch_tokens, max_inputs=max_batch_inputs)
+        self._peer = Peer(self.base_url, limits, max_retries)
         self._uds = None if uds is None else str(uds)
         self._open(_tls(self.base_url, ssl_ca_certs, ssl_context))
 
@@ -100,16 +102,8 @@ class Connection(ABC):
         fields = fields_of(options)
         if self.model is not None:
             fields.setdefault("model", self.model)
-        listed = input_list(inputs)
-        job = EmbedJob(
-            listed,
-            fields,
-            self._limits,
-            url=self.base_url,
-            max_retries=self._max_retries,
-            on_progress=on_progress,
-        )
-        return job, min(self._concurrency, self._limits.num_requests(listed))
+        job = EmbedJob(input_list(inputs), fields, self._peer, on_progress)
+        return job, min(self._concurrency, job.num_requests)
 
 
 def sending_error(error: Exception, url: str) -> HexgridError:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from hexgrid import headers
 from hexgrid.errors import (
     BodyTooLargeError,
     DeadlineError,
@@ -20,10 +21,11 @@ from hexgrid.errors import (
     RequestError,
     SchemaError,
     SlowRequestError,
+    TooManyInputsError,
     UnauthorizedError,
     UnreachableError,
 )
-from hexgrid.wire import INDEX_HEADER, ErrorResponse
+from hexgrid.wire import ErrorResponse
 
 _SHOWN_CHARS = 500
 _CLASSES: dict[int, type[HexgridError]] = {
@@ -40,13 +42,18 @@ _CLASSES: dict[int, type[HexgridError]] = {
 }
 
 
-def error_of(status: int, headers: Mapping[str, str], content: bytes, url: str) -> HexgridError:
-    """The error that an answer other than 200 stands for; `index` counts within the request."""
+def error_of(status: int, said: Mapping[str, str], content: bytes, url: str) -> HexgridError:
+    """The error that an answer other than 200 stands for, `said` being its headers.
+
+    Its `index` counts within the request.
+    """
     message, kind, param = _read(content)
-    index = _index(headers)
+    index = _number(said, headers.INDEX)
+    max_inputs, max_tokens = _number(said, headers.MAX_INPUTS), _number(said, headers.MAX_TOKENS)
     if status == 429:
-        seconds = headers.get("retry-after", "")
-        return RateLimitedError(message, retry_after=int(seconds) if seconds.isdecimal() else 1)
+        return RateLimitedError(message, retry_after=_number(said, "retry-after") or 1)
+    if status == 400 and (max_inputs, max_tokens) != (None, None):
+        return TooManyInputsError(message, max_inputs=max_inputs, max_tokens=max_tokens)
     if status == 400 and kind == SchemaError.type:
         return SchemaError(message, param=param, index=index)
     if index is not None and status in (500, 503):
@@ -58,7 +65,7 @@ def error_of(status: int, headers: Mapping[str, str], content: bytes, url: str) 
     elif status == 404:
         message = f"{url} has no such path or no such model: {message}"
     elif not issubclass(found, RequestError):
-        message = f"{url} answered {status}: {message}{_request_id(headers)}"
+        message = f"{url} answered {status}: {message}{_request_id(said)}"
     return found(message, param=param, index=index)
 
 
@@ -67,9 +74,9 @@ def in_call(error: HexgridError, start: int, stop: int, num_inputs: int) -> Hexg
     if stop - start == num_inputs:
         return error
     if error.index is None:
-        note = f"in a request with inputs {start} to {stop - 1} of {num_inputs}"
+        note = f"said of a request with the call's inputs {start} to {stop - 1}"
     else:
-        note = f"counted from input {start}: it is input {start + error.index} of {num_inputs}"
+        note = f"counted from the call's input {start}; it is its input {start + error.index}"
         error.index += start
     error.message = f"{error.message} ({note})"
     error.args = (error.message,)
@@ -86,11 +93,11 @@ def _read(content: bytes) -> tuple[str, str, str | None]:
     return detail.message, detail.type, detail.param
 
 
-def _index(headers: Mapping[str, str]) -> int | None:
-    said = headers.get(INDEX_HEADER, "")
-    return int(said) if said.isascii() and said.isdigit() else None
+def _number(said: Mapping[str, str], name: str) -> int | None:
+    text = said.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
-def _request_id(headers: Mapping[str, str]) -> str:
-    said = headers.get("x-request-id")
-    return "" if said is None else f" (request {said[:_SHOWN_CHARS]})"
+def _request_id(said: Mapping[str, str]) -> str:
+    text = said.get("x-request-id")
+    return "" if text is None else f" (request {text[:_SHOWN_CHARS]})"

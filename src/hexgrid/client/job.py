@@ -3,20 +3,17 @@
 Several workers, tasks or threads, hold a conversation each until no inputs are left.
 """
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import orjson
-
 from hexgrid.client.answers import Embedded, read_embeddings
-from hexgrid.client.batching import Batch, Batches, Limits
-from hexgrid.client.exchange import Conversation, Request, exchange
+from hexgrid.client.batching import Batch, Batches
+from hexgrid.client.collecting import Collected
+from hexgrid.client.exchange import Conversation, exchange
 from hexgrid.client.failures import in_call
+from hexgrid.client.peer import Peer
 from hexgrid.client.progress import OnProgress
-from hexgrid.encoding import Vectors
-from hexgrid.errors import BodyTooLargeError, HexgridError, RemoteError, RequestError
+from hexgrid.errors import BodyTooLargeError, HexgridError, TooManyInputsError
 from hexgrid.wire import TokenIds
 
 
@@ -27,23 +24,19 @@ class EmbedJob:
         self,
         inputs: list[str] | list[TokenIds],
         fields: Mapping[str, Any],
-        limits: Limits,
-        *,
-        url: str,
-        max_retries: int,
+        peer: Peer,
         on_progress: OnProgress,
     ) -> None:
         self._inputs = inputs
-        self._fields = {**fields, "encoding_format": "base64"}
-        self._limits = limits
-        self._batches = Batches(inputs, limits)
-        self._url = url
-        self._max_retries = max_retries
-        self._on_progress = on_progress
-        self._lock = threading.Lock()
-        self._vectors: Vectors | None = None
-        self._num_done = self._num_tokens = self._num_truncated = 0
-        self._model = ""
+        self._fields = fields
+        self._peer = peer
+        self._batches = Batches(inputs, peer.limits)
+        self._collected = Collected(len(inputs), on_progress)
+
+    @property
+    def num_requests(self) -> int:
+        """About how many there will be."""
+        return self._batches.count()
 
     def worker(self) -> Conversation[None]:
         """Embeds batches until none is left.
@@ -61,65 +54,22 @@ class EmbedJob:
 
     def result(self) -> Embedded:
         """What all workers have brought."""
-        assert self._num_done == len(self._inputs), "a worker has ended before its work"
-        vectors = self._vectors
-        if vectors is None:
-            vectors = np.empty((0, self._fields.get("dimensions", 0)), np.float32)
-        return Embedded(vectors, self._num_tokens, self._num_truncated, self._model)
+        return self._collected.result(self._fields.get("dimensions", 0))
 
     def _embed(self, batch: Batch) -> Conversation[None]:
         inputs = self._inputs[batch.start : batch.stop]
-        request = Request("/embeddings", _body(inputs, self._fields))
+        request = self._peer.request(inputs, self._fields)
         try:
-            reply = yield from exchange(request, url=self._url, max_retries=self._max_retries)
-        except BodyTooLargeError:
+            reply = yield from exchange(
+                request, url=self._peer.url, max_retries=self._peer.max_retries
+            )
+        except (BodyTooLargeError, TooManyInputsError) as error:
             if len(inputs) == 1:
                 raise
-            self._limits.lower(max_inputs=(len(inputs) + 1) // 2)
+            self._peer.refused(len(inputs), error)
             self._batches.put_back(batch)
             return
-        found = read_embeddings(reply.content, reply.headers, len(inputs), self._url)
-        if isinstance(inputs[0], str):
-            self._limits.learn(inputs, found.num_tokens)
-        self._keep(batch, found)
-
-    def _keep(self, batch: Batch, found: Embedded) -> None:
-        with self._lock:
-            if len(found.vectors) == len(self._inputs):
-                self._vectors = found.vectors
-            elif self._vectors is None:
-                width = found.vectors.shape[1]
-                self._vectors = np.empty((len(self._inputs), width), np.float32)
-            elif self._vectors.shape[1] != found.vectors.shape[1]:
-                raise RemoteError(
-                    f"{self._url} answered vectors of {found.vectors.shape[1]} dimensions, and before of "
-                    f"{self._vectors.shape[1]}"
-                )
-            self._vectors[batch.start : batch.stop] = found.vectors
-            self._num_done += len(found.vectors)
-            self._num_tokens += found.num_tokens
-            self._num_truncated += found.num_truncated
-            self._model = found.model
-            self._on_progress(self._num_done, len(self._inputs))
-
-
-def _body(inputs: list[str] | list[TokenIds], fields: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps({"input": inputs, **fields})
-    except orjson.JSONEncodeError as error:
-        for index, each in enumerate(inputs):
-            if isinstance(each, str) and not _is_unicode(each):
-                raise RequestError(
-                    f"Input {index} holds half of a surrogate pair, which is no text",
-                    param="input",
-                    index=index,
-                ) from None
-        raise RequestError(f"An input or option cannot be sent: {error}") from None
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        found = read_embeddings(reply.content, reply.headers, len(inputs), self._peer.url)
+        self._peer.answered(reply.headers)
+        self._batches.counted(batch, found.num_tokens)
+        self._collected.add(batch, found)

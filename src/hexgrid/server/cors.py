@@ -5,16 +5,19 @@ import re
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from hexgrid import headers
 from hexgrid.config import ServerConfig
 from hexgrid.errors import ConfigError
-from hexgrid.wire import INDEX_HEADER, TRUNCATED_HEADER
 
 # As browsers send it: in lower case, and nothing after the port.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:\d+)?")
 # What our answers say in headers, and pages may read only if told so.
 EXPOSED_HEADERS = (
-    TRUNCATED_HEADER,
-    INDEX_HEADER,
+    headers.PROMPT_TOKENS,
+    headers.TRUNCATED,
+    headers.INDEX,
+    headers.MAX_INPUTS,
+    headers.MAX_TOKENS,
     "x-request-id",
     "retry-after",
     "server-timing",

@@ -17,11 +17,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hexgrid import headers
 from hexgrid.config import ServerConfig
 from hexgrid.encoding import Vectors
 from hexgrid.engine.sequence import Salt, salt_of
 from hexgrid.engine.served_model import ServedModel
-from hexgrid.errors import HexgridError, RequestError
+from hexgrid.errors import HexgridError, RequestError, TooManyInputsError
 from hexgrid.model import pooling
 from hexgrid.server.answer import Answer, render
 from hexgrid.server.auth import Client, client_of
@@ -34,7 +35,7 @@ from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import result_unless_gone, started_in_thread
 from hexgrid.text_reader import Check
 from hexgrid.tokenizer import Encoded
-from hexgrid.wire import TRUNCATED_HEADER, EmbeddingRequest
+from hexgrid.wire import EmbeddingRequest
 
 # So few inputs and characters (or ids), prompts included, are encoded sooner than a thread is reached.
 _SHORT_INPUTS, _SHORT_CHARS = 4, 512
@@ -104,8 +105,9 @@ class EmbeddingsRoute:
                 inputs=len(encoded.token_ids),
                 tokens=encoded.num_tokens,
             )
+        response.headers[headers.PROMPT_TOKENS] = str(encoded.num_tokens)
         if encoded.num_truncated:
-            response.headers[TRUNCATED_HEADER] = str(encoded.num_truncated)
+            response.headers[headers.TRUNCATED] = str(encoded.num_truncated)
         return response
 
     def _start(
@@ -143,9 +145,9 @@ class EmbeddingsRoute:
         if num_inputs == 0:
             raise RequestError("You must pass at least one prompt (input is empty)", param="input")
         if num_inputs > most:
-            raise RequestError(
+            raise TooManyInputsError(
                 f"A request takes at most {most} inputs, got {num_inputs}. Send them in several requests",
-                param="input",
+                max_inputs=most,
             )
         inputs = with_prompt(call.inputs, call.request, model)
         started = perf_counter()

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from hexgrid import headers
 from hexgrid.errors import HexgridError, RequestError
 from hexgrid.server.request_record import record_of
-from hexgrid.wire import INDEX_HEADER
 
 # nginx's number for it; nobody is left to read the answer, but the metrics are.
 _CLIENT_CLOSED_REQUEST = 499
@@ -50,14 +50,14 @@ class _Rejection(Response):
 
 def error_response(error: HexgridError) -> Response:
     """The answer to a request that ended in `error`; what is for the operator is told to the log only."""
-    message, kind, param, headers = error.message, error.type, error.param, error.headers
+    message, kind, param, added = error.message, error.type, error.param, error.headers
     if error.for_operator:
         _logger.error("A request failed: %s", error.message)
         message, kind, param = _INTERNAL, HexgridError.type, None
     elif error.index is not None:
-        headers = {**headers, INDEX_HEADER: str(error.index)}
+        added = {**added, headers.INDEX: str(error.index)}
     body = _body(error.status, message, kind, param)
-    return _Rejection(error.status, error.reason, kind, body, headers)
+    return _Rejection(error.status, error.reason, kind, body, added)
 
 
 def bug_response() -> Response:

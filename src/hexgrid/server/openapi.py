@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from hexgrid import __version__, wire
+from hexgrid import __version__, headers, wire
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,11 @@ _EMBEDDING_HEADERS = {
         "description": "Milliseconds of each phase; absent where the operator hides it",
         "schema": {"type": "string"},
     },
-    wire.TRUNCATED_HEADER: {
+    headers.PROMPT_TOKENS: {
+        "description": "Tokens that the model read, as in `usage`; bytes_only has no other place for it",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    headers.TRUNCATED: {
         "description": "How many inputs were cut; absent when none was",
         "schema": {"type": "integer", "minimum": 1},
     },

@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hexgrid.errors import RateLimitedError, RequestError
+from hexgrid.errors import RateLimitedError, TooManyInputsError
 from hexgrid.server.auth import Client, client_of
 from hexgrid.server.errors import error_response
 from hexgrid.server.key_store import Limits
@@ -95,7 +95,7 @@ class RateLimits:
         """Count a request's tokens, before they are computed.
 
         Raises:
-            RequestError: they are more than a minute's worth.
+            TooManyInputsError: they are more than a minute's worth.
             RateLimitedError: too many in a minute.
         """
         with self._lock:
@@ -103,10 +103,10 @@ class RateLimits:
             if use is None or use.tokens is None:
                 return
             if num_tokens > use.tokens.size:
-                raise RequestError(
+                raise TooManyInputsError(
                     f"This request has {num_tokens} tokens, and this key may use {use.tokens.size} a minute. "
                     "Send the inputs in several requests",
-                    param="input",
+                    max_tokens=use.tokens.size,
                 )
             _take(use.tokens, num_tokens, self._clock(), "tokens")
 

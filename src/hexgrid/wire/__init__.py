@@ -9,8 +9,6 @@ from hexgrid.wire.errors import (
     ErrorResponse,
 )
 from hexgrid.wire.openai import (
-    INDEX_HEADER,
-    TRUNCATED_HEADER,
     Count,
     Embedding,
     EmbeddingRequest,
@@ -36,8 +34,6 @@ from hexgrid.wire.vllm import (
 )
 
 __all__ = [
-    "INDEX_HEADER",
-    "TRUNCATED_HEADER",
     "Count",
     "DetokenizeRequest",
     "DetokenizeResponse",

@@ -14,9 +14,6 @@ Input = str | list[str | int | TokenIds]
 
 Count = msgspec.Meta(ge=0)
 
-TRUNCATED_HEADER = "x-hexgrid-truncated"  # how many inputs were cut, where any was
-INDEX_HEADER = "x-hexgrid-index"  # of an error: the one input of the request that is at fault
-
 
 class EmbeddingRequest(msgspec.Struct, kw_only=True):
     """Body of POST /v1/embeddings."""

@@ -1,0 +1,10 @@
+"""Names of hexgrid's own response headers, which the server writes and the client reads."""
+
+# Of an answer with vectors: tokens that the model read, as in `usage`, and how many inputs were cut, if any.
+PROMPT_TOKENS = "x-hexgrid-prompt-tokens"
+TRUNCATED = "x-hexgrid-truncated"
+# Of an error: the one input of the request that is at fault.
+INDEX = "x-hexgrid-index"
+# Of a refusal because of the inputs' number, or of all their tokens: what one request may have of them.
+MAX_INPUTS = "x-hexgrid-max-inputs"
+MAX_TOKENS = "x-hexgrid-max-tokens"
