@@ -45,7 +45,9 @@ class LocalCall:
         try:
             request = msgspec.convert(fields, EmbeddingRequest)
         except msgspec.ValidationError as error:
-            raise SchemaError(f"An option is of a wrong type: {error}") from None
+            problem, _, path = str(error).partition(" - at `$.")
+            name = path.rstrip("`")
+            raise SchemaError(f"{name}: {problem}", param=name) from None
         if request.model and request.model not in model.names:
             raise ModelNotFoundError(
                 f"The model `{request.model}` is not the one here, {model.name}"
