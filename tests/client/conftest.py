@@ -1,9 +1,9 @@
-"""The three ways to the same vectors: both clients of a real server, and a model of the tests' own process."""
+"""The three ways to the same vectors: both clients of a real server, and a model of this process."""
 
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 import pytest
@@ -30,7 +30,7 @@ class Awaited:
             return call
         return lambda *args, **options: self._loop.run(call(*args, **options))
 
-    def __enter__(self) -> "Awaited":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

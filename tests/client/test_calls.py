@@ -173,7 +173,7 @@ def test_a_prompt_before_ids_is_refused(caller: Any) -> None:
 
 
 def test_an_unknown_option_is_a_mistake_of_the_program(caller: Any) -> None:
-    with pytest.raises(TypeError, match="'dimension' is no option .* did you mean dimensions"):
+    with pytest.raises(TypeError, match=r"'dimension' is no option .* did you mean dimensions"):
         caller.embed(TEXTS, dimension=3)
 
 

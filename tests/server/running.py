@@ -45,7 +45,8 @@ def serving(
 
     All that the server logs is in `log` after the block, if there is one.
     """
-    return _serving(models, metrics, ServerConfig(port=0, **settings), None, verify=True, log=log)
+    config = ServerConfig(**({"port": 0} | settings))
+    return _serving(models, metrics, config, None, verify=True, log=log)
 
 
 def serving_one(model: ServedModel, **settings: Any) -> AbstractContextManager[httpx2.Client]:

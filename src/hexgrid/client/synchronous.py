@@ -3,6 +3,8 @@
 import queue
 import ssl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Unpack
 
 import httpx2
@@ -32,9 +34,15 @@ class Client(Connection, BlockingCalls):
             transport = httpx2.HTTPTransport(uds=self._uds, **sockets)
             self._http = httpx2.Client(transport=transport, **options)
 
+        self._lock = threading.Lock()
+        self._num_users, self._is_closed = 0, False
+
     def close(self) -> None:
-        """Close all connections."""
-        self._http.close()
+        """Close all connections, those that are in use once they are not."""
+        with self._lock:
+            self._is_closed = True
+            if not self._num_users:
+                self._http.close()
 
     def models(self) -> list[Model]:
         """What the server serves to the key."""
@@ -77,8 +85,25 @@ class Client(Connection, BlockingCalls):
         finally:
             stopped.set()
 
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """No socket is closed while a thread may read from it: its number could soon be another's."""
+        with self._lock:
+            self._num_users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_users -= 1
+                if self._is_closed and not self._num_users:
+                    self._http.close()
+
     def _hold(self, conversation: Conversation[Result], stopped: threading.Event) -> Result:
         """Do what it asks for, until its end or until `stopped`."""
+        with self._in_use():
+            return self._held(conversation, stopped)
+
+    def _held(self, conversation: Conversation[Result], stopped: threading.Event) -> Result:
         reply: Reply | None = None
         failure: HexgridError | None = None
         while True:
