@@ -5,7 +5,13 @@ import re
 import pytest
 
 from hexgrid import errors
-from hexgrid.errors import HexgridError, OverloadedError, RequestError, UnauthorizedError
+from hexgrid.errors import (
+    HexgridError,
+    OverloadedError,
+    RequestError,
+    TooManyInputsError,
+    UnauthorizedError,
+)
 
 
 def all_errors(base: type[HexgridError] = HexgridError) -> list[type[HexgridError]]:
@@ -24,6 +30,7 @@ def all_errors(base: type[HexgridError] = HexgridError) -> list[type[HexgridErro
         ("UnreachableError", 500, "InternalServerError"),
         ("RequestError", 400, "BadRequestError"),
         ("SchemaError", 400, "Bad Request"),
+        ("TooManyInputsError", 400, "BadRequestError"),
         ("UnauthorizedError", 401, "AuthenticationError"),
         ("ModelNotFoundError", 404, "NotFoundError"),
         ("BodyTooLargeError", 413, "RequestEntityTooLargeError"),
@@ -90,6 +97,11 @@ def test_most_errors_add_no_header() -> None:
 
 def test_overload_says_when_to_come_back() -> None:
     assert OverloadedError("full", retry_after=7).headers == {"retry-after": "7"}
+
+
+def test_too_many_inputs_say_how_many_would_do() -> None:
+    assert TooManyInputsError("no", max_inputs=7).headers == {"x-hexgrid-max-inputs": "7"}
+    assert TooManyInputsError("no", max_tokens=9).headers == {"x-hexgrid-max-tokens": "9"}
 
 
 def test_a_missing_key_names_the_scheme() -> None:

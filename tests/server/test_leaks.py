@@ -110,6 +110,11 @@ def bad_bodies(place: Place) -> Answers:
         return [*answers, *bare(client, b"no http\r\n\r\n")]
 
 
+def too_many_inputs(place: Place) -> Answers:
+    with place.server(max_num_inputs=1) as client:
+        return [embed(client, ["a", "b"])]
+
+
 def no_key(place: Place) -> Answers:
     keys = ["", "Bearer nope", "Bearer hg_aaaaaaaa_bbbb", f"Basic {KEY}", f"Bearer  {KEY}"]
     with place.server() as client:
@@ -254,6 +259,7 @@ PROVOKED: dict[type[HexgridError], Callable[[Place], Answers]] = {
     errors.HexgridError: a_bug,
     errors.RequestError: bad_values,
     errors.SchemaError: bad_bodies,
+    errors.TooManyInputsError: too_many_inputs,
     errors.UnauthorizedError: no_key,
     errors.ForbiddenError: another_model,
     errors.ModelNotFoundError: no_such_thing,
