@@ -1,10 +1,10 @@
-"""Our clients against OpenAI's Python SDK: 10,000 texts, the same real server, wall and CPU time of the client.
+"""Our clients against OpenAI's Python SDK: 10,000 texts, the same real server, wall and CPU time.
 
-Once with an engine that answers at once (1,024 dimensions), so that clients are what is measured, and once with
-nano, whose result cache has the texts after the first time. The server has a core of its own, the clients share
-the other and take turns. The SDK is used in two ways: 2,048 inputs a request, one after another, and in requests
-as large and as many at a time as ours. Its vectors stay the lists of Python floats that it makes; ours are one
-numpy matrix.
+Once with an engine that answers at once (1,024 dimensions), so that clients are what is measured, and once
+with nano, whose result cache has the texts after the first time. The server has a core of its own; the
+clients share the other and take turns. The SDK is used in two ways: 2,048 inputs a request, one after
+another, and in requests as large and as many at a time as ours. Its vectors stay the lists of Python floats
+that it makes; ours are one numpy matrix.
 """
 
 import argparse
