@@ -30,10 +30,12 @@ both = pytest.mark.parametrize("kind", [Client, AsyncClient])
         ("http://h:1/v1", "http://h:1/v1"),
         ("https://h/under/v1/", "https://h/under/v1"),
         ("https://h/api/v3", "https://h/api/v3"),
-        ("https://h/vector", "https://h/vector/v1"),
+        ("https://h/v1beta/openai/", "https://h/v1beta/openai"),
     ],
 )
-def test_an_address_is_with_or_without_the_version(kind: Any, given: str, url: str) -> None:
+def test_a_bare_address_is_of_hexgrids_api_and_a_path_is_kept(
+    kind: Any, given: str, url: str
+) -> None:
     assert kind(given).base_url == url
 
 

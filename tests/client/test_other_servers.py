@@ -151,7 +151,7 @@ def test_vectors_of_another_width_midway_are_told(new_client: Any) -> None:
             404,
             b"nothing here",
             ModelNotFoundError,
-            "/v1 has no such path or no such model: nothing",
+            "/v1 has no such model, or no /embeddings behind it: nothing",
         ),
         (422, {"detail": "odd"}, RequestError, "odd"),
         (429, b"", RateLimitedError, "empty answer"),

@@ -26,12 +26,12 @@ _CONNECT_SECONDS = 10.0
 class Connection(ABC):
     """A server's address, and the limits of what is asked of it.
 
-    `base_url` is with or without the /v1 of the API; it comes from HEXGRID_BASE_URL where none is given, the
-    key from HEXGRID_API_KEY. `timeout` is how many seconds the server may be silent before a request is
-    given up, and sent again at most `max_retries` times. `concurrency` requests of one client run at a time;
-    each has about `max_batch_tokens` tokens and at most `max_batch_inputs` inputs, and fewer where the
-    server says so. `uds` is a unix socket to use. `ssl_ca_certs` is a file of the authorities to trust, and
-    `ssl_context` whatever else TLS needs.
+    `base_url` is a bare address, or one with the path that /embeddings follows, such as /v1; it comes from
+    HEXGRID_BASE_URL where none is given, the key from HEXGRID_API_KEY. `timeout` is how many seconds the
+    server may be silent before a request is given up, and sent again at most `max_retries` times.
+    `concurrency` requests of one client run at a time; each has about `max_batch_tokens` tokens and at most
+    `max_batch_inputs` inputs, and fewer where the server says so. `uds` is a unix socket to use.
+    `ssl_ca_certs` is a file of the authorities to trust, and `ssl_context` whatever else TLS needs.
 
     Raises:
         ConfigError: a value cannot be used.
@@ -137,7 +137,7 @@ def _check_at_least(least: int, **values: int) -> None:
 
 
 def _api_url(given: str) -> str:
-    """The address that /embeddings follows."""
+    """The address that /embeddings follows: as it is if it has a path, else with that of hexgrid's API."""
     try:
         url = httpx2.URL(given)
     except httpx2.InvalidURL as error:
@@ -148,9 +148,7 @@ def _api_url(given: str) -> str:
         raise ConfigError(
             f"The server's address must be such as {DEFAULT_URL} or {DEFAULT_URL}/v1, got {given!r}"
         )
-    path = given.rstrip("/")
-    version = path.rpartition("/")[2]
-    return path if version[:1] == "v" and version[1:].isdecimal() else f"{path}/v1"
+    return given.rstrip("/") if url.path.strip("/") else f"{given.rstrip('/')}/v1"
 
 
 def _key(given: str | None, environ: Mapping[str, str]) -> Secret | None:

@@ -63,7 +63,7 @@ def error_of(status: int, said: Mapping[str, str], content: bytes, url: str) -> 
     if status == 401:
         message = f"{url} wants another key: {message}"
     elif status == 404:
-        message = f"{url} has no such path or no such model: {message}"
+        message = f"{url} has no such model, or no /embeddings behind it: {message}"
     elif not issubclass(found, RequestError):
         message = f"{url} answered {status}: {message}{_request_id(said)}"
     return found(message, param=param, index=index)
