@@ -146,3 +146,12 @@ def test_the_truncation_header_stands_beside_every_form(
     response = embed(client, TEXTS, encoding_format=encoding_format, truncate_prompt_tokens=1)
 
     assert response.headers["x-hexgrid-truncated"] == "3"
+
+
+@pytest.mark.parametrize("encoding_format", ["float", "base64", "bytes", "bytes_only"])
+def test_every_encoding_tells_the_tokens_in_a_header(
+    client: httpx2.Client, encoding_format: str
+) -> None:
+    response = embed(client, TEXTS, encoding_format=encoding_format)
+
+    assert int(response.headers["x-hexgrid-prompt-tokens"]) == num_tokens(embed(client, TEXTS))

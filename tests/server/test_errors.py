@@ -182,3 +182,18 @@ def test_a_bug_of_ours_is_told_to_the_log_only(
     assert (detail["code"], detail["type"]) == (500, "InternalServerError")
     assert "secret" not in detail["message"]
     assert "secret insides" in caplog.text
+
+
+def test_an_input_at_fault_is_named_in_a_header(client: httpx2.Client) -> None:
+    for inputs, index in (([[1], [2], []], "2"), ([[1], [10**6]], "1")):
+        response = embed(client, inputs)
+        assert error(response)["code"] == 400
+        assert response.headers["x-hexgrid-index"] == index
+    assert "x-hexgrid-index" not in embed(client, "a", dimensions=0).headers
+
+
+def test_too_many_inputs_are_told_how_many_would_do(client: httpx2.Client) -> None:
+    response = embed(client, [[1]] * 2049)
+
+    assert error(response)["code"] == 400
+    assert response.headers["x-hexgrid-max-inputs"] == "2048"
