@@ -48,7 +48,7 @@ class Embedder(BlockingCalls):
                     f"{name!r} is no setting of the engine; there are {', '.join(known)}"
                 )
         from hexgrid.client.local_call import LocalCall  # noqa: PLC0415, it imports torch
-        from hexgrid.engine.served_model import open_model  # noqa: PLC0415, the same
+        from hexgrid.engine.native import open_model  # noqa: PLC0415, the same
 
         self.model = str(model or nano.NAME)
         self._new_call = LocalCall
