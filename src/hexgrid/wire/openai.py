@@ -1,8 +1,4 @@
-"""Every request and response body, as structs that both ends share. Types only: no I/O, no rules.
-
-Decoding is strict: a wrong type is refused, unknown fields are ignored, `null` means the default.
-The forms are those of vLLM's server; fields marked "ours" are hexgrid's own.
-"""
+"""OpenAI's embeddings and models, in the form of vLLM's server; fields marked "ours" are hexgrid's own."""
 
 from typing import Literal
 
@@ -76,37 +72,6 @@ class EmbeddingResponse(msgspec.Struct, kw_only=True):
     usage: Usage
 
 
-class TokenizeRequest(msgspec.Struct, kw_only=True):
-    """Body of POST /tokenize."""
-
-    prompt: str
-    model: str | None = None
-    add_special_tokens: bool | None = None
-    return_token_strs: bool | None = None
-
-
-class TokenizeResponse(msgspec.Struct, kw_only=True):
-    """`token_strs` are the vocabulary's byte-level pieces, where asked for."""
-
-    count: int
-    max_model_len: int
-    tokens: list[int]
-    token_strs: list[str] | None = None
-
-
-class DetokenizeRequest(msgspec.Struct, kw_only=True):
-    """Body of POST /detokenize."""
-
-    tokens: list[int]
-    model: str | None = None
-
-
-class DetokenizeResponse(msgspec.Struct, kw_only=True):
-    """Special tokens are kept, unknown ids dropped."""
-
-    prompt: str
-
-
 class ModelPermission(msgspec.Struct, kw_only=True):
     """Kept for clients that expect it; it grants and denies nothing."""
 
@@ -143,24 +108,3 @@ class ModelList(msgspec.Struct, kw_only=True):
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
-
-
-class Version(msgspec.Struct, kw_only=True):
-    """Answer of GET /version."""
-
-    version: str
-
-
-class ErrorDetail(msgspec.Struct, kw_only=True):
-    """`type` is a stable word, `param` the request field at fault, `code` the HTTP status."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: int
-
-
-class ErrorResponse(msgspec.Struct, kw_only=True):
-    """Body of every error."""
-
-    error: ErrorDetail
