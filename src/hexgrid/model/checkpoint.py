@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from hexgrid.errors import CheckpointError
 from hexgrid.model import config as model_config
+from hexgrid.model.chat_template import ChatTemplate, read_chat_template
 from hexgrid.model.checkpoint_files import (
     MAX_INDEX_BYTES,
     check_safetensors_header,
@@ -70,6 +71,7 @@ class Checkpoint:
     config: ModelConfig
     tensors: dict[str, TensorEntry]
     prompts: dict[str, str]
+    chat_template: ChatTemplate | None
 
     @property
     def tokenizer_path(self) -> Path:
@@ -94,7 +96,9 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     tensors = _list_tensors(directory)
     tensors.pop(_IGNORED, None)
     _check_tensors(tensors, _expected_tensors(config, tensors))
-    return Checkpoint(directory, config, tensors, _read_prompts(directory))
+    return Checkpoint(
+        directory, config, tensors, _read_prompts(directory), read_chat_template(directory)
+    )
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
