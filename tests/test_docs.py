@@ -14,7 +14,8 @@ from tests.cli.hexgrid_process import Serving, serve
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-PAGES = ["README.md", "docs/quickstart.md"]
+PAGES = ["README.md", "docs/quickstart.md", "docs/migrate.md"]
+PYTHON_PAGES = ["README.md", "docs/migrate.md"]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -56,9 +57,12 @@ def test_every_bash_block_works_as_it_stands(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("index", range(len(blocks("README.md", "python"))))
-def test_every_python_block_of_the_readme_works(index: int, server: Serving) -> None:
-    script = blocks("README.md", "python")[index].replace("http://127.0.0.1:8000", server.url)
+@pytest.mark.parametrize(
+    ("page", "index"),
+    [(page, i) for page in PYTHON_PAGES for i in range(len(blocks(page, "python")))],
+)
+def test_every_python_block_works(page: str, index: int, server: Serving) -> None:
+    script = blocks(page, "python")[index].replace("http://127.0.0.1:8000", server.url)
 
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False

@@ -16,6 +16,7 @@ from hexgrid.engine.scheduler import Scheduler
 from hexgrid.engine.shared_prefixes import SharedPrefixes
 from hexgrid.errors import ConfigError, RequestError
 from hexgrid.metrics import Metrics, ModelMetrics
+from hexgrid.model.chat_template import ChatTemplate
 from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.config import DEFAULT_MAX_MODEL_LEN, ModelConfig
 from hexgrid.model.cuda_graphs import CudaRecorder, can_record
@@ -44,7 +45,9 @@ class ServedModel:
     root: str  # MODEL as given
     tokenizer: Tokenizer
     prompts: dict[str, str]
+    chat_template: ChatTemplate | None
     max_model_len: int
+    max_num_batched_tokens: int
     embedding_dimension: int
     config: ModelConfig
     precision: str  # of the linear layers: a dtype, or int8
@@ -163,7 +166,9 @@ def open_model(
         root=str(model),
         tokenizer=tokenizer,
         prompts=checkpoint.prompts,
+        chat_template=checkpoint.chat_template,
         max_model_len=max_model_len,
+        max_num_batched_tokens=batched_tokens,
         embedding_dimension=checkpoint.config.hidden_size,
         config=checkpoint.config,
         precision=qwen3.precision,
