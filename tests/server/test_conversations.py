@@ -226,3 +226,45 @@ def test_a_template_that_cannot_be_read_stops_the_start(
 
     with pytest.raises(ConfigError, match="--chat-template"):
         create_app(Models([tiny_model]), ServerConfig(chat_template=file), Metrics())
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, TALK_TEXT + OPEN_PROMPT),
+        ({"add_generation_prompt": False}, TALK_TEXT),
+        (
+            {"add_generation_prompt": False, "continue_final_message": True},
+            TALK_TEXT.removesuffix("<|im_end|>\n"),
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("special", [False, True, None])
+def test_tokenize_counts_a_conversation(
+    chat: httpx2.Client, fields: dict[str, bool], text: str, *, special: bool | None
+) -> None:
+    asked = {"messages": TALK, "add_special_tokens": special} | fields
+
+    found = chat.post("/tokenize", json=asked).json()
+
+    expected = {"prompt": text, "add_special_tokens": bool(special)}
+    assert found == chat.post("/tokenize", json=expected).json()
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "body.prompt"),
+        ({"messages": []}, "body.messages"),
+        ({"messages": [HELLO]}, "body.messages.0"),
+        ({"messages": HELLO, "model": "plain"}, "messages"),
+        ({"messages": HELLO, "continue_final_message": True}, "continue_final_message"),
+        ({"messages": HELLO, "chat_template": "a"}, "chat_template"),
+    ],
+    ids=str,
+)
+def test_tokenize_refuses_what_embedding_refuses(
+    chat: httpx2.Client, fields: dict[str, Any], param: str
+) -> None:
+    assert error(chat.post("/tokenize", json=fields))["param"] == param

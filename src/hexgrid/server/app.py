@@ -66,7 +66,7 @@ def create_app(
     embeddings = EmbeddingPath(
         models, config, bodies, limits=limits, usage=usage, threads=threads, chats=chats
     )
-    tokenization = TokenizationRoutes(models, bodies, threads)
+    tokenization = TokenizationRoutes(models, bodies, threads, chats)
     root_path = root_path_of(config)
     status = StatusRoutes(models, metrics, root_path)
     described = Descriptions(models, config, embeddings, tokenizer_threads=_TOKENIZER_THREADS)

@@ -1,6 +1,6 @@
 """Conversations as input: what of them is taken, and the text that a chat template makes of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ class Chat:
 
 
 def conversations_of(
-    messages: list[Message | list[Message]], field: str
+    messages: Sequence[Message | list[Message]], field: str
 ) -> list[list[dict[str, str]]]:
     """A conversation, or several, as the plain data that templates read.
 

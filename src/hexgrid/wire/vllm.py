@@ -1,20 +1,25 @@
 """What vLLM's server has besides OpenAI's paths."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from hexgrid.wire.openai import EmbeddingRequest, Usage
-from hexgrid.wire.shared import Asked, Texts
+from hexgrid.wire.shared import Asked, Message, Texts
 
 
 class TokenizeRequest(msgspec.Struct, kw_only=True):
-    """Body of POST /tokenize."""
+    """Body of POST /tokenize: a text, or one conversation."""
 
-    prompt: str
+    prompt: str | None = None
+    messages: list[Message] | None = None  # in place of `prompt`
     model: str | None = None
-    add_special_tokens: bool | None = None
+    add_special_tokens: bool | None = None  # true for a text, false for a conversation
     return_token_strs: bool | None = None
+    add_generation_prompt: bool | None = None  # true, unlike on /v1/embeddings
+    continue_final_message: bool | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 class TokenizeResponse(msgspec.Struct, kw_only=True):
