@@ -22,7 +22,8 @@ any_vectors = arrays(
 
 def random_vectors() -> Vectors:
     vectors = np.random.default_rng(0).standard_normal((50, 256), dtype=np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
 
 
 @pytest.mark.parametrize(
