@@ -3,7 +3,7 @@
 from itertools import chain
 
 from hexgrid.engine.served_model import ServedModel
-from hexgrid.errors import RequestError
+from hexgrid.errors import RequestError, SchemaError
 from hexgrid.server.conversations import Chat
 from hexgrid.server.embedding_call import EmbeddingCall, Part, truncation_of, with_prompt
 from hexgrid.text_reader import Check
@@ -64,6 +64,13 @@ def check_encoded(call: EmbeddingCall, model: ServedModel, encoded: Encoded) -> 
         model.tokenizer.check_ids(encoded.token_ids)
     except RequestError as error:
         raise _of_part(error, call.parts[0]) from None
+    except (
+        TypeError
+    ):  # ids are compared there; what else the wire lets into their lists is a message
+        field = call.parts[0].field
+        raise SchemaError(
+            f"body.{field}: messages and something else in one list", param=f"body.{field}"
+        ) from None
 
 
 def is_short(call: EmbeddingCall, model: ServedModel) -> bool:

@@ -211,9 +211,9 @@ def test_top_n_keeps_the_best(client: httpx2.Client, top_n: int | None, count: i
 
 
 def test_equal_documents_keep_their_order(client: httpx2.Client) -> None:
-    results = rerank(client, documents=["a", QUERY, "a", QUERY]).json()["results"]
+    results = rerank(client, documents=["a", QUERY] * 50).json()["results"]
 
-    assert [result["index"] for result in results] == [1, 3, 0, 2]
+    assert [result["index"] for result in results] == [*range(1, 100, 2), *range(0, 100, 2)]
 
 
 def test_one_document_may_be_a_string(client: httpx2.Client) -> None:

@@ -87,13 +87,14 @@ def _inputs(body: EmbeddingRequest) -> Inputs | Chat:
 
 
 def _holds_messages(value: Sequence[object]) -> bool:
-    """Whether a list is of messages, or of lists that begin with one; as_inputs tells mixed ones."""
-    first = value[0] if value else None
-    if isinstance(first, list):
-        first = first[0] if first else None
-    return isinstance(first, Message) or any(
-        isinstance(item, Message) for each in value if isinstance(each, list) for item in each
-    )
+    """Whether a list begins with a message, or one of its lists does.
+
+    No more is looked at, as there may be a million ids: `as_inputs` and `check_encoded` find mixed ones.
+    """
+    if value and isinstance(value[0], list):
+        firsts = (each[0] for each in value if isinstance(each, list) and each)
+        return any(isinstance(first, Message) for first in firsts)
+    return bool(value) and isinstance(value[0], Message)
 
 
 def _chat(body: EmbeddingRequest, messages: Sequence[object], field: str) -> Chat:
