@@ -17,6 +17,10 @@ LONGER = [
 ]
 TOOLS = "{{ messages | tojson }}{{ messages[0] | tojson(indent=2) }}{% set ns = namespace(n=0) %}{{ ns.n }}"
 LOOPS = "{% for m in messages %}{% if loop.index0 == 1 %}{% continue %}{% endif %}{{ m.role }}{% endfor %}"
+# No dashes: lines of blocks alone leave nothing behind.
+BLOCKS = (
+    "{% for m in messages %}\n    {% if m.role %}\n{{ m.role }}\n  {% endif %}\n{% endfor %}\nend"
+)
 TRIMMED = "{% for m in messages %}[{{ m.content | trim }}]{% endfor %}"
 
 
@@ -40,7 +44,7 @@ def ours(
     return render(template, variables, continue_final_message=continue_final_message)
 
 
-@pytest.mark.parametrize("template", [*PUBLISHED.values(), CHATML, TOOLS, LOOPS, TRIMMED])
+@pytest.mark.parametrize("template", [*PUBLISHED.values(), CHATML, TOOLS, LOOPS, BLOCKS, TRIMMED])
 @pytest.mark.parametrize("messages", [HELLO, LONGER], ids=["short", "longer"])
 @pytest.mark.parametrize(
     "options",
