@@ -55,7 +55,8 @@ def _phase(phase: str, text: str) -> Panel:
     return _latency(phase.capitalize(), "hexgrid_phase_duration_seconds", labels, text)
 
 
-_EMBEDDINGS = f'{HERE}, path="/v1/embeddings"'
+# The paths that embed, of whichever API.
+_EMBEDDINGS = f'{HERE}, path=~".*(embed|embeddings|pooling|score|rerank|similarity|invocations)"'
 _BY_MODEL = "{{instance}} {{model_name}}"
 ROWS: dict[str, list[Panel]] = {
     "Traffic": [

@@ -7,8 +7,15 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from starlette.routing import Route
 
+from hexgrid.config import ServerConfig
+from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import OverloadedError, RateLimitedError
+from hexgrid.metrics import Metrics
+from hexgrid.server.app import create_app
+from hexgrid.server.forms.paths import FORMS
+from hexgrid.server.registry import Models
 from tests.promql import TARGET, labels_of, parse
 
 ROOT = Path(__file__).parents[1]
@@ -95,3 +102,18 @@ def test_the_alert_on_refusals_has_the_reasons_of_a_429() -> None:
 
     errors = (OverloadedError, RateLimitedError)
     assert set(reasons.split("|")) == {error.reason for error in errors if error.status == 429}
+
+
+@pytest.mark.parametrize("file", ["prometheus/alerts.yaml", "grafana/hexgrid.json"])
+def test_embedding_requests_are_those_of_every_path_that_embeds(
+    file: str, tiny_model: ServedModel
+) -> None:
+    text = (ROOT / "deploy" / file).read_text().replace("\\", "")
+    patterns = set(re.findall(r'path=~"([^"]*)"', text))
+    app = create_app(Models([tiny_model]), ServerConfig(), Metrics())
+    paths = {route.path for route in app.routes if isinstance(route, Route)}
+    embedding = {path for path, _ in FORMS} | {"/invocations"}
+
+    assert len(patterns) == 1
+    for pattern in patterns:
+        assert {path for path in paths if re.fullmatch(pattern, path)} == embedding

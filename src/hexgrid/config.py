@@ -293,6 +293,16 @@ class ServerConfig(Checked):
         low=0,
         shown_default="0, no input text is ever logged",
     )
+    chat_template: Path | None = new_setting(
+        None,
+        "File with the jinja2 template that makes a text of `messages`, for every model.",
+        shown_default="the checkpoint's own",
+    )
+    trust_request_chat_template: bool = new_setting(
+        default=False,
+        text="Let requests bring a template of their own (`chat_template`). It runs in a sandbox, in a "
+        "process that may take some memory, and seconds of one processor.",
+    )
     hide_server_timing: bool = new_setting(
         default=False,
         text="Leave the header Server-Timing out of answers. It tells a client how long each phase of its "

@@ -7,11 +7,12 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from hexgrid.wire import EmbedDtype, Endianness
+from hexgrid.quantized import dequantize, dtype_of, is_quantized, quantize
+from hexgrid.wire import EmbedDtype, Endianness, QuantizedDtype
 
 Vectors = NDArray[np.float32]
 
-_DTYPES: dict[EmbedDtype, np.dtype[Any]] = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -20,16 +21,19 @@ _DTYPES: dict[EmbedDtype, np.dtype[Any]] = {
 }
 
 
-def itemsize(dtype: EmbedDtype) -> int:
-    """Bytes of one number."""
-    return _DTYPES[dtype].itemsize
+def itemsize(dtype: EmbedDtype | QuantizedDtype) -> int:
+    """Bytes of one number, or of the eight that a byte of the binary forms holds."""
+    return 1 if is_quantized(dtype) else _DTYPES[dtype].itemsize
 
 
-def to_bytes(vectors: Vectors, dtype: EmbedDtype, endianness: Endianness) -> bytes:
+def to_bytes(vectors: Vectors, dtype: EmbedDtype | QuantizedDtype, endianness: Endianness) -> bytes:
     """`vectors`, any shape, as raw numbers one after another, rounded to nearest even.
 
-    What lies past the range of a narrow type, as a raw hidden state can, becomes its largest number.
+    Those of quantized.py are made vector by vector. What lies past the range of another narrow type, as a
+    raw hidden state can, becomes its largest number.
     """
+    if is_quantized(dtype):
+        return quantize(vectors, dtype).tobytes()
     if dtype != "float32":
         largest = float(ml_dtypes.finfo(_DTYPES[dtype]).max)
         vectors = vectors.clip(-largest, largest)
@@ -37,21 +41,27 @@ def to_bytes(vectors: Vectors, dtype: EmbedDtype, endianness: Endianness) -> byt
     return _in_order(numbers, endianness).tobytes()
 
 
-def to_base64(vector: Vectors, dtype: EmbedDtype, endianness: Endianness) -> str:
+def to_base64(vector: Vectors, dtype: EmbedDtype | QuantizedDtype, endianness: Endianness) -> str:
     """`to_bytes` as base64 text."""
     return binascii.b2a_base64(to_bytes(vector, dtype, endianness), newline=False).decode("ascii")
 
 
 def from_bytes(
-    data: bytes, dtype: EmbedDtype = "float32", endianness: Endianness = "native"
+    data: bytes,
+    dtype: EmbedDtype | QuantizedDtype = "float32",
+    endianness: Endianness = "native",
 ) -> Vectors:
-    """The inverse of `to_bytes`, as one flat float32 vector."""
+    """The inverse of `to_bytes`, as one flat float32 vector; that of integers is one vector of length 1."""
+    if is_quantized(dtype):
+        return dequantize(np.frombuffer(data, dtype_of(dtype)), dtype)
     numbers = np.frombuffer(data, dtype=_DTYPES[dtype])
     return _in_order(numbers, endianness).astype(np.float32)
 
 
 def from_base64(
-    text: str | memoryview, dtype: EmbedDtype = "float32", endianness: Endianness = "native"
+    text: str | memoryview,
+    dtype: EmbedDtype | QuantizedDtype = "float32",
+    endianness: Endianness = "native",
 ) -> Vectors:
     """The inverse of `to_base64`."""
     return from_bytes(binascii.a2b_base64(text), dtype, endianness)

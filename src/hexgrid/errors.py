@@ -109,9 +109,14 @@ class TooManyInputsError(RequestError):
     reason = "too_many_inputs"
 
     def __init__(
-        self, message: str, *, max_inputs: int | None = None, max_tokens: int | None = None
+        self,
+        message: str,
+        *,
+        param: str = "input",
+        max_inputs: int | None = None,
+        max_tokens: int | None = None,
     ) -> None:
-        super().__init__(message, param="input")
+        super().__init__(message, param=param)
         self.max_inputs = max_inputs
         self.max_tokens = max_tokens
 

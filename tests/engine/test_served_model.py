@@ -62,6 +62,7 @@ def serving(directory: Path, max_model_len: int | None = None) -> ServedModel:
         CountingEngine(),
         ModelMetrics(Metrics(), "a"),
         precision="unknown",
+        max_num_batched_tokens=1024,
         description="counts",
     )
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from hexgrid.encoding import Vectors, from_bytes, itemsize
-from hexgrid.wire import EmbedDtype, Endianness
-from tests.server.running import embed, num_tokens, vectors
+from hexgrid.quantized import quantize
+from hexgrid.wire import EmbedDtype, Endianness, QuantizedDtype
+from tests.server.running import embed, error, num_tokens, vectors
 
 TEXTS = ["The capital of China is Beijing.", "Explain gravity", "a" * 100]
 DTYPES: tuple[EmbedDtype, ...] = get_args(EmbedDtype)
@@ -155,3 +156,63 @@ def test_every_encoding_tells_the_tokens_in_a_header(
     response = embed(client, TEXTS, encoding_format=encoding_format)
 
     assert int(response.headers["x-hexgrid-prompt-tokens"]) == num_tokens(embed(client, TEXTS))
+
+
+@pytest.mark.parametrize("dtype", get_args(QuantizedDtype))
+@pytest.mark.parametrize("encoding_format", [None, "float", "base64", "bytes", "bytes_only"])
+def test_integers_come_in_every_encoding(
+    client: httpx2.Client, dtype: QuantizedDtype, encoding_format: str | None
+) -> None:
+    response = embed(
+        client, TEXTS, embed_dtype=dtype, encoding_format=encoding_format, endianness="big"
+    )
+
+    expected = quantize(vectors(embed(client, TEXTS)), dtype)
+    if encoding_format in ("bytes", "bytes_only"):
+        assert response.content == expected.tobytes()
+    else:
+        found = [item["embedding"] for item in response.json()["data"]]
+        texts = [base64.b64encode(row.tobytes()).decode() for row in expected]
+        assert found == (texts if encoding_format == "base64" else expected.tolist())
+
+
+def test_the_header_of_bytes_says_where_integers_lie(client: httpx2.Client) -> None:
+    response = embed(client, TEXTS, embed_dtype="ubinary", encoding_format="bytes", dimensions=16)
+
+    data = json.loads(response.headers["metadata"])["data"]
+    assert [(item["embed_dtype"], item["shape"]) for item in data] == [("ubinary", [2])] * 3
+    assert [(item["start"], item["end"]) for item in data] == [(0, 2), (2, 4), (4, 6)]
+
+
+def test_integers_are_made_after_dimensions_are_cut(client: httpx2.Client) -> None:
+    response = embed(client, TEXTS, embed_dtype="int8", dimensions=8)
+
+    expected = quantize(vectors(embed(client, TEXTS, dimensions=8)), "int8")
+    assert [item["embedding"] for item in response.json()["data"]] == expected.tolist()
+
+
+def test_bits_are_those_of_the_raw_state_too(client: httpx2.Client) -> None:
+    raw, unit = (
+        embed(client, TEXTS, embed_dtype="binary", use_activation=use).json()["data"]
+        for use in (False, True)
+    )
+
+    assert raw == unit
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [
+        ({"embed_dtype": "binary", "dimensions": 12}, "dimensions", "must be a multiple of 8"),
+        ({"embed_dtype": "ubinary", "dimensions": 1}, "dimensions", "but got 1."),
+        ({"embed_dtype": "int8", "use_activation": False}, "embed_dtype", "direction only"),
+        ({"embed_dtype": "uint8", "use_activation": False}, "embed_dtype", "direction only"),
+    ],
+)
+def test_what_integers_cannot_hold_is_refused(
+    client: httpx2.Client, fields: dict[str, object], param: str, message: str
+) -> None:
+    detail = error(embed(client, TEXTS, **fields))
+
+    assert (detail["code"], detail["param"]) == (400, param)
+    assert message in detail["message"]

@@ -173,7 +173,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"normalize": None}, "normalize", "Parameter `normalize` was removed"),
     ({"task": "encode"}, "task", "(parameter=task)"),
     ({"task": "score"}, "task", "(parameter=task)"),
-    ({"messages": [{"role": "user", "content": "hi"}]}, "messages", "not supported"),
+    ({"messages": [{"role": "user", "content": "hi"}]}, "messages", "has no chat template"),
     ({"mm_processor_kwargs": {"a": 1}}, "mm_processor_kwargs", "must be empty"),
     ({"padding": "max_length"}, "padding", "not supported"),
     ({"cache_salt": ""}, "cache_salt", "must be a non-empty string"),

@@ -1,5 +1,6 @@
 """The API description: every route and no other, every reference resolved, and true of real answers."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,8 @@ from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
 from hexgrid.server.auth import LIVENESS_PATHS
 from hexgrid.server.registry import Models
-from tests.server.running import embed
+from tests.server.forms.bodies import BODIES
+from tests.server.running import TEXT, embed
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,15 @@ def test_the_request_lists_its_choices(document: dict[str, Any]) -> None:
     ("method", "path", "body", "name"),
     [
         ("POST", "/v1/embeddings", {"input": "a"}, "EmbeddingResponse"),
+        ("POST", "/pooling", {"input": "a"}, "PoolingResponse"),
+        ("POST", "/v1/score", {"queries": "a", "documents": "b"}, "ScoreResponse"),
+        ("POST", "/v2/rerank", {"query": "a", "documents": "b"}, "RerankResponse"),
+        ("POST", "/v2/embed", {"texts": ["a"]}, "CohereEmbedResponse"),
+        ("POST", "/api/embed", {"input": "a"}, "OllamaEmbedResponse"),
+        ("POST", "/api/embeddings", {"prompt": "a"}, "OllamaEmbeddingsResponse"),
+        ("GET", "/api/tags", None, "OllamaModels"),
+        ("GET", "/info", None, "TeiInfo"),
+        ("GET", "/load", None, "ServerLoad"),
         ("GET", "/v1/models", None, "ModelList"),
         ("POST", "/tokenize", {"prompt": "a"}, "TokenizeResponse"),
         ("POST", "/detokenize", {"tokens": [1]}, "DetokenizeResponse"),
@@ -140,15 +151,48 @@ def test_answers_have_the_fields_that_are_described(
     assert list(answer) == list(schema(document, name)["properties"])
 
 
+@pytest.mark.parametrize("path", BODIES)
 def test_answers_have_the_headers_that_are_described(
-    client: httpx2.Client, document: dict[str, Any]
+    client: httpx2.Client, document: dict[str, Any], path: str
 ) -> None:
-    described = document["paths"]["/v1/embeddings"]["post"]["responses"]["200"]["headers"]
-    answer = embed(client, "a text that is cut", truncate_prompt_tokens=2)
-
+    described = document["paths"][path]["post"]["responses"]["200"]["headers"]
     ours = {"x-hexgrid-prompt-tokens", "x-hexgrid-truncated"}
     assert described.keys() == {"x-request-id", "server-timing"} | ours
+    if path == "/api/embeddings":
+        return  # cuts nothing
+
+    cut = {"truncate_prompt_tokens": 2, "truncate": "END", "max_tokens": 2}
+    if path in ("/embed", "/similarity", "/api/embed"):
+        cut = {"truncate": True, "options": {"num_ctx": 2}, "parameters": {"truncate": True}}
+        if path != "/api/embed":
+            cut["model"] = "short"
+    body = json.loads(json.dumps(BODIES[path]).replace(TEXT, TEXT * 50))
+    answer = client.post(path, json=body | cut)
+
     assert described.keys() <= answer.headers.keys()
+
+
+def test_a_body_that_may_be_one_of_several_is_described_as_such(
+    document: dict[str, Any],
+) -> None:
+    invocations = document["paths"]["/invocations"]["post"]
+    schema_ = invocations["requestBody"]["content"]["application/json"]["schema"]
+
+    assert [each["$ref"].rpartition("/")[2] for each in schema_["anyOf"]] == [
+        "EmbeddingRequest",
+        "RerankRequest",
+        "ScoreRequest",
+    ]
+
+
+def test_plain_lists_are_described_as_such(document: dict[str, Any]) -> None:
+    def answer(path: str) -> Any:
+        response = document["paths"][path]["post"]["responses"]["200"]
+        return response["content"]["application/json"]["schema"]
+
+    numbers = {"type": "array", "items": {"type": "number"}}
+    assert answer("/similarity") == numbers
+    assert answer("/embed") == {"type": "array", "items": numbers}
 
 
 def test_usage_and_items_have_the_fields_that_are_described(

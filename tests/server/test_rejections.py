@@ -41,7 +41,7 @@ def rejections(client: httpx2.Client) -> dict[tuple[str, str], float]:
         (lambda c: post_bytes(c, b"{"), 400, "", "bad_schema"),
         (lambda c: post_bytes(c, b" " * 300), 413, "", "body_too_large"),
         (lambda c: embed(c, "a", model="nope"), 404, "", "model_not_found"),
-        (lambda c: embed(c, "a", messages=[]), 400, "", "bad_request"),
+        (lambda c: embed(c, "a", padding="max_length"), 400, "", "bad_request"),
         (lambda c: embed(c, "a", model="m", dimensions=0), 400, "m", "bad_request"),
         (lambda c: embed(c, [13], model="m"), 500, "m", "non_finite"),
         (lambda c: embed(c, [13, 2], model="failing"), 500, "failing", "engine"),

@@ -34,7 +34,7 @@ def command(
     if not texts:
         raise click.UsageError("Nothing to embed: give TEXT, or lines on standard input")
     from hexgrid.cli.models import embed, opened, query_prompt
-    from hexgrid.server.answer import Answer, json_body
+    from hexgrid.server.answer import Answer, embeddings_body, json_of
 
     with opened(model, config) as served:
         prompt = query_prompt(served, instruction) if query or instruction else ""
@@ -46,4 +46,4 @@ def command(
         embedded.vectors,
         embedded.num_tokens,
     )
-    click.echo(json_body(answer, list(answer.vectors)))
+    click.echo(json_of(embeddings_body(answer, list(answer.vectors))))

@@ -105,6 +105,7 @@ def open_model(
         engine,
         model_metrics,
         precision=qwen3.precision,
+        max_num_batched_tokens=batched_tokens,
         description=_describe(qwen3, batched_tokens, front.max_model_len),
     )
 

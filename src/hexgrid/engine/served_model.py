@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hexgrid.engine.protocols import Engine
 from hexgrid.errors import ConfigError, RequestError
 from hexgrid.metrics import ModelMetrics
+from hexgrid.model.chat_template import ChatTemplate
 from hexgrid.model.checkpoint import Outline
 from hexgrid.model.config import DEFAULT_MAX_MODEL_LEN, ModelConfig
 from hexgrid.tokenizer import Tokenizer
@@ -22,7 +23,9 @@ class ServedModel:
     root: str  # MODEL as given
     tokenizer: Tokenizer
     prompts: dict[str, str]
+    chat_template: ChatTemplate | None
     max_model_len: int
+    max_num_batched_tokens: int
     embedding_dimension: int
     config: ModelConfig
     precision: str  # of the linear layers: a dtype, or int8
@@ -91,6 +94,7 @@ class Front:
         metrics: ModelMetrics,
         *,
         precision: str,
+        max_num_batched_tokens: int,
         description: str,
     ) -> ServedModel:
         """The model that `engine` computes, under `names`; it is handed token ids of this tokenizer."""
@@ -100,7 +104,9 @@ class Front:
             root=root,
             tokenizer=self.tokenizer,
             prompts=self.outline.prompts,
+            chat_template=self.outline.chat_template,
             max_model_len=self.max_model_len,
+            max_num_batched_tokens=max_num_batched_tokens,
             embedding_dimension=config.hidden_size,
             config=config,
             precision=precision,

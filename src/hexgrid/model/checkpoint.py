@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from hexgrid.errors import CheckpointError
 from hexgrid.model import config as model_config
+from hexgrid.model.chat_template import ChatTemplate, read_chat_template
 from hexgrid.model.checkpoint_files import (
     MAX_INDEX_BYTES,
     check_safetensors_header,
@@ -69,6 +70,7 @@ class Outline:
     directory: Path
     config: ModelConfig
     prompts: dict[str, str]
+    chat_template: ChatTemplate | None
 
     @property
     def tokenizer_path(self) -> Path:
@@ -97,7 +99,12 @@ def open_outline(directory: Path) -> Outline:
     _check_modules(directory)
     if not file_in(directory, "tokenizer.json").is_file():
         raise CheckpointError(f"{directory} has no tokenizer.json")
-    return Outline(directory=directory, config=config, prompts=_read_prompts(directory))
+    return Outline(
+        directory=directory,
+        config=config,
+        prompts=_read_prompts(directory),
+        chat_template=read_chat_template(directory),
+    )
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
@@ -111,7 +118,11 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     tensors.pop(_IGNORED, None)
     _check_tensors(tensors, _expected_tensors(outline.config, tensors))
     return Checkpoint(
-        directory=directory, config=outline.config, prompts=outline.prompts, tensors=tensors
+        directory=directory,
+        config=outline.config,
+        prompts=outline.prompts,
+        chat_template=outline.chat_template,
+        tensors=tensors,
     )
 
 

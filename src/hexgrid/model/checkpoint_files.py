@@ -51,7 +51,22 @@ def read_json(directory: Path, name: str | Path, max_bytes: int = MAX_JSON_BYTES
     """What a JSON file holds.
 
     Raises:
-        CheckpointError: see `file_in`; or it is missing, not a plain file, too large, or no JSON.
+        CheckpointError: see `read_text`; or it is no JSON.
+    """
+    path = directory / name
+    try:
+        return json.loads(read_text(directory, name, max_bytes))
+    except RecursionError:
+        raise CheckpointError(f"{path} cannot be read: it is nested too deeply") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def read_text(directory: Path, name: str | Path, max_bytes: int) -> str:
+    """What a text file holds.
+
+    Raises:
+        CheckpointError: see `file_in`; or it is missing, not a plain file, too large, or no UTF-8.
     """
     path = file_in(directory, name)
     try:
@@ -63,9 +78,7 @@ def read_json(directory: Path, name: str | Path, max_bytes: int = MAX_JSON_BYTES
             data = file.read(max_bytes + 1)
         if len(data) > max_bytes:
             raise CheckpointError(f"{path} has more than {max_bytes} bytes, the most that are read")
-        return json.loads(data.decode())
-    except RecursionError:
-        raise CheckpointError(f"{path} cannot be read: it is nested too deeply") from None
+        return data.decode()
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 

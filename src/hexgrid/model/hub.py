@@ -8,7 +8,7 @@ from hexgrid import nano
 from hexgrid.errors import CheckpointError
 
 # Weights as safetensors and JSON beside them; never pickles, never code.
-OUTLINE_FILES = ("*.json",)
+OUTLINE_FILES = ("*.json", "*.jinja")
 ALL_FILES = (*OUTLINE_FILES, "*.safetensors")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+$")

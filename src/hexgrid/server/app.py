@@ -16,10 +16,14 @@ from hexgrid.metrics import Metrics
 from hexgrid.server.access_log import RequestLog
 from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
 from hexgrid.server.body import BodyReader
+from hexgrid.server.conversations import Chats
 from hexgrid.server.cors import answering_browsers, cors_origins
-from hexgrid.server.embeddings import EmbeddingsRoute
+from hexgrid.server.descriptions import Descriptions
+from hexgrid.server.embeddings import EmbeddingPath
 from hexgrid.server.errors import on_client_gone, on_hexgrid_error, on_http_exception
 from hexgrid.server.followed_store import FollowedStore
+from hexgrid.server.forms.paths import FORMS
+from hexgrid.server.invocations import Invocations
 from hexgrid.server.limits import AdmissionMiddleware, DeadlineMiddleware
 from hexgrid.server.rate_limits import RateLimitMiddleware, RateLimits
 from hexgrid.server.registry import Models
@@ -46,7 +50,8 @@ def create_app(
     Requests are logged by `log`, if it is given.
 
     Raises:
-        ConfigError: a setting of what stands in front of the paths is wrong, or traces cannot be sent.
+        ConfigError: a setting of what stands in front of the paths is wrong, the chat template cannot be
+            read, or traces cannot be sent.
         KeyStoreError: there is a store of keys, which cannot be read.
         UsageError: usage is to be counted where that is not possible.
     """
@@ -57,14 +62,24 @@ def create_app(
     tracing = None if endpoint is None else Tracing(endpoint)
     limits = RateLimits()
     bodies = BodyReader(config.max_body_bytes, config.max_json_depth)
-    embeddings = EmbeddingsRoute(
-        models, config, bodies, limits=limits, usage=usage, threads=threads
+    chats = Chats(config.chat_template, trust_requests=config.trust_request_chat_template)
+    embeddings = EmbeddingPath(
+        models, config, bodies, limits=limits, usage=usage, threads=threads, chats=chats
     )
-    tokenization = TokenizationRoutes(models, bodies, threads)
+    tokenization = TokenizationRoutes(models, bodies, threads, chats)
     root_path = root_path_of(config)
     status = StatusRoutes(models, metrics, root_path)
+    described = Descriptions(models, config, embeddings, tokenizer_threads=_TOKENIZER_THREADS)
+    embedding_routes = [
+        *(Route(path, embeddings.endpoint(form), methods=["POST"]) for path, form in FORMS),
+        Route("/invocations", Invocations(embeddings, bodies).invoke, methods=["POST"]),
+    ]
     routes = [
-        Route("/v1/embeddings", embeddings.create, methods=["POST"]),
+        *embedding_routes,
+        Route("/load", described.load),
+        Route("/info", described.tei_info),
+        Route("/api/tags", described.ollama_models),
+        Route("/api/version", status.version),
         Route("/v1/models", status.models),
         Route("/tokenize", tokenization.tokenize, methods=["POST"]),
         Route("/detokenize", tokenization.detokenize, methods=["POST"]),
@@ -82,6 +97,7 @@ def create_app(
         yield
         models.close()
         threads.shutdown()
+        chats.close()
         if store is not None:
             store.close()
         if usage is not None:
@@ -89,6 +105,7 @@ def create_app(
         if tracing is not None:
             tracing.close()
 
+    timed_paths = {route.path for route in embedding_routes if not config.hide_server_timing}
     open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
     app = Starlette(
         routes=routes,
@@ -99,7 +116,7 @@ def create_app(
                 RequestMiddleware,
                 metrics=metrics,
                 known_paths={route.path for route in routes},
-                show_timing=not config.hide_server_timing,
+                timed_paths=timed_paths,
                 log=log,
                 tracing=tracing,
             ),

@@ -39,8 +39,14 @@ class BodyReader:
         self._max_bytes = max_bytes
         self._max_depth = max_depth
 
-    async def read(self, request: Request, decoder: "msgspec.json.Decoder[Struct]") -> Struct:
-        """The body as what `decoder` decodes.
+    async def read(
+        self,
+        request: Request,
+        decoder: "msgspec.json.Decoder[Struct]",
+        *,
+        any_content_type: bool = False,
+    ) -> Struct:
+        """The body as what `decoder` decodes; `any_content_type` takes it for JSON whatever its header says.
 
         Raises:
             SchemaError: not JSON by its content type or its content, nested too deeply, or not of the
@@ -48,10 +54,17 @@ class BodyReader:
             BodyTooLargeError: too many bytes.
             OverloadedError: too many of all requests' bodies together.
         """
-        _check_content_type(request.headers.get("content-type", ""))
-        return self._decode(await _read(request, self._max_bytes), decoder)
+        data = await self.read_bytes(request, any_content_type=any_content_type)
+        return self.decode(data, decoder)
 
-    def _decode(self, body: bytes, decoder: "msgspec.json.Decoder[Struct]") -> Struct:
+    async def read_bytes(self, request: Request, *, any_content_type: bool = False) -> bytes:
+        """The body as it stands; raises as `read` does for its type and size."""
+        if not any_content_type:
+            _check_content_type(request.headers.get("content-type", ""))
+        return await _read(request, self._max_bytes)
+
+    def decode(self, body: bytes, decoder: "msgspec.json.Decoder[Struct]") -> Struct:
+        """What a body holds; raises as `read` does for its content."""
         if is_deeper(body, self._max_depth):
             raise SchemaError(
                 f"The body is nested {depth(body)} levels deep; at most {self._max_depth} are taken "
@@ -100,11 +113,10 @@ def _wrong_field(error: str, body: bytes, struct: type) -> SchemaError:
     assert match is not None, "the pattern matches any text"
     problem, path = match["problem"], match["path"] or ""
     keys = [key for key in re.split(r"[.\[\]]+", path) if key]
-    if missing := re.search(r"missing required field `(\w+)`", problem):
-        return SchemaError(
-            f"body.{missing[1]}: Field required (missing)", param=f"body.{missing[1]}"
-        )
     param = ".".join(["body", *keys])
+    if missing := re.search(r"missing required field `(\w+)`", problem):
+        param += f".{missing[1]}"
+        return SchemaError(f"{param}: Field required (missing)", param=param)
     if "out of range" in problem:
         return SchemaError(
             f"{param}: the number is larger than any that is taken (number_out_of_range)",
@@ -137,28 +149,41 @@ def _choices(hint: Any) -> Iterator[str]:
 def _not_json(error: str, body: bytes) -> SchemaError:
     if not body:
         return SchemaError("body: Field required (missing)", param="body")
-    if _holds_lone_surrogate(body):
+    if place := _lone_surrogate(body):
         return SchemaError(
-            "A string in the body holds a lone surrogate, which is no valid Unicode text "
-            "(string_unicode)",
-            param="body.input",
+            f"{place}: a string holds a lone surrogate, which is no valid Unicode text (string_unicode)",
+            param=place,
         )
-    place = re.search(r"byte (\d+)", error)
-    param = f"body.{place[1]}" if place else "body"
+    byte = re.search(r"byte (\d+)", error)
+    param = f"body.{byte[1]}" if byte else "body"
     return SchemaError(f"JSON decode error: {error} (json_invalid)", param=param)
 
 
-def _holds_lone_surrogate(body: bytes) -> bool:
-    """Whether a string does; Python's own decoder lets it through, and its encoder does not."""
+def _lone_surrogate(body: bytes) -> str | None:
+    """The first string that holds one; Python's own decoder lets it through, and its encoder does not."""
     if len(body) > _EXPLAINED_BYTES:
-        return False
+        return None
     try:
-        json.dumps(json.loads(body.decode()), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
+        return next(_not_unicode(json.loads(body.decode()), "body"), None)
     except (ValueError, RecursionError):
-        pass
-    return False
+        return None
+
+
+def _not_unicode(value: Any, path: str) -> Iterator[str]:
+    """Where in plain data there are strings that are no valid Unicode."""
+    match value:
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                yield path
+        case list():
+            for index, item in enumerate(value):
+                yield from _not_unicode(item, f"{path}.{index}")
+        case dict():
+            for key, item in value.items():
+                yield from _not_unicode(key, path)
+                yield from _not_unicode(item, f"{path}.{key}")
 
 
 def _found(body: bytes, keys: list[str]) -> str | None:

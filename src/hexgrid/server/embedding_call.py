@@ -1,149 +1,170 @@
-"""What a request to /v1/embeddings asks for: checked as far as the types could not, texts told from ids.
+"""What a request to embed asks for, whichever API it came by: one form, and the checks that all share.
 
-`parse` needs no model; `with_prompt` and `truncation_of` do.
+server/forms/ makes these from the bodies; nothing here knows those. No model is needed to make one;
+`with_prompt` and `truncation_of` need it.
 """
 
 import time
-from dataclasses import dataclass
-
-import msgspec
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hexgrid.engine.served_model import ServedModel, instruction_prompt
 from hexgrid.errors import RequestError, SchemaError
+from hexgrid.server.conversations import Chat
 from hexgrid.tokenizer import Inputs, Truncation
-from hexgrid.wire import EmbeddingRequest, Input
+from hexgrid.wire import TruncationSide
 
 _MAX_REQUEST_ID_CHARS = 256
 _MAX_CACHE_SALT_CHARS = 128
 
 
+class Prompt(NamedTuple):
+    """What is put before each text: an instruction, or the first of `names` that the checkpoint has."""
+
+    param: str  # the field that asks for it
+    names: tuple[str, ...] = ()
+    instruction: str | None = None
+
+    def text(self, model: ServedModel) -> str:
+        """The prompt itself.
+
+        Raises:
+            RequestError: the checkpoint has none of that name.
+        """
+        if self.instruction is not None:
+            return instruction_prompt(self.instruction)
+        known = next((name for name in self.names if name in model.prompts), self.names[0])
+        return model.prompt(known, param=self.param)
+
+
+class Cut(NamedTuple):
+    """Cut what is longer than `max_tokens`; None or -1 is the model's maximum."""
+
+    max_tokens: int | None = None
+    side: TruncationSide = "right"
+    param: str = "truncate_prompt_tokens"
+    # Whether more than the model takes is the model's maximum, too, and not an error.
+    at_most: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Inputs that are treated alike: those of one field of the request."""
+
+    inputs: Inputs | Chat
+    field: str = "input"  # what errors call it
+    prompt: Prompt | None = None
+    cut: Cut | None = None
+    max_tokens: int | None = None  # where nothing is cut, the most that are taken
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingCall:
-    """A request after parsing; what else is optional depends on the model."""
-
-    request: EmbeddingRequest
-    inputs: Inputs
-    id: str
-    created: int
-
-
-def parse(request: EmbeddingRequest, *, header_id: str | None, new_id: str) -> EmbeddingCall:
-    """Check what the types could not say, and tell one text, texts, ids and lists of ids apart.
-
-    The answer's id is that of the header, else of the body, else `new_id`.
+    """A request after parsing; what else is optional depends on the model.
 
     Raises:
-        SchemaError, RequestError: naming the field.
+        RequestError: `priority` or `cache_salt` is not one.
     """
-    _refuse_known_but_unsupported(request)
-    if request.input is None:
-        raise SchemaError("body.input: Field required (missing)", param="body.input")
-    request_id = request.request_id
-    if request_id is not None and len(request_id) > _MAX_REQUEST_ID_CHARS:
-        raise RequestError(
-            f"request_id takes at most {_MAX_REQUEST_ID_CHARS} characters, got {len(request_id)}",
-            param="request_id",
-        )
-    if header_id is not None:
-        request_id = header_id
-    elif request_id is None:
-        request_id = new_id
-    if not -(2**63) <= (request.priority or 0) < 2**63:
-        raise RequestError(
-            f"priority must fit in 64 bits, got {request.priority}", param="priority"
-        )
-    return EmbeddingCall(
-        request=request,
-        inputs=_as_inputs(request.input),
-        id=f"embd-{request_id}",
-        created=int(time.time()),
-    )
+
+    id: str
+    model: str | None = None
+    parts: tuple[Part, ...]
+    add_special_tokens: bool = True
+    dimensions: int | None = None
+    packs_bits: bool = False  # so that the dimensions must divide by 8
+    normalize: bool = True
+    priority: int = 0
+    cache_salt: str | None = None
+    may_be_empty: bool = False  # whether no inputs are answered with no vectors
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        if not -(2**63) <= self.priority < 2**63:
+            raise RequestError(
+                f"priority must fit in 64 bits, got {self.priority}", param="priority"
+            )
+        _check_cache_salt(self.cache_salt)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
 
-def _refuse_known_but_unsupported(request: EmbeddingRequest) -> None:
-    """A field that others honour and we would not is an error, so that nobody believes it acted."""
-    if request.normalize is not msgspec.UNSET:
-        raise RequestError(
-            "Parameter `normalize` was removed; use `use_activation` instead. (parameter=normalize)",
-            param="normalize",
-        )
-    if request.task is not msgspec.UNSET and bytes(request.task) in (b'"encode"', b'"score"'):
-        raise RequestError(
-            "Parameter `task` takes neither encode nor score here: this path always embeds. "
-            "(parameter=task)",
-            param="task",
-        )
-    if request.messages is not msgspec.UNSET and bytes(request.messages) != b"null":
-        raise RequestError(
-            "messages is not supported; send the text as `input` (parameter=messages)",
-            param="messages",
-        )
-    if request.mm_processor_kwargs:
-        raise RequestError(
-            "mm_processor_kwargs must be empty: the model reads text only "
-            "(parameter=mm_processor_kwargs)",
-            param="mm_processor_kwargs",
-        )
-    if request.padding == "max_length":
-        raise RequestError(
-            "padding 'max_length' is not supported: nothing is ever padded here. Leave it out "
-            "(parameter=padding)",
-            param="padding",
-        )
-    _check_cache_salt(request.cache_salt)
+class RequestIds(NamedTuple):
+    """Where an answer's id comes from: the header, else the body, else one that is made for the request."""
+
+    header: str | None
+    new: str
+
+    def of(self, prefix: str, in_body: str | None = None) -> str:
+        """The answer's id.
+
+        Raises:
+            RequestError: that of the body is too long.
+        """
+        if in_body is not None and len(in_body) > _MAX_REQUEST_ID_CHARS:
+            raise RequestError(
+                f"request_id takes at most {_MAX_REQUEST_ID_CHARS} characters, got {len(in_body)}",
+                param="request_id",
+            )
+        if self.header is not None:
+            return f"{prefix}-{self.header}"
+        return f"{prefix}-{self.new if in_body is None else in_body}"
 
 
-def with_prompt(inputs: Inputs, request: EmbeddingRequest, model: ServedModel) -> Inputs:
-    """The inputs with the prompt in front that `input_type`, `prompt_name` or `instruction` names."""
-    asked = {
-        name: value
-        for name in ("input_type", "prompt_name", "instruction")
-        if (value := getattr(request, name)) is not None
-    }
-    if not asked:
-        return inputs
-    if len(asked) > 1:
+def with_prompt(part: Part, model: ServedModel) -> Inputs:
+    """The inputs with their prompt in front, where there is one; a conversation must be text by now.
+
+    Raises:
+        RequestError: the prompt is none, or there is no text for it to stand before.
+    """
+    assert not isinstance(part.inputs, Chat)
+    if part.prompt is None:
+        return part.inputs
+    prompt = part.prompt.text(model)
+    texts = [prompt + text for text in part.inputs if isinstance(text, str)]
+    if len(texts) != len(part.inputs):
         raise RequestError(
-            f"Only one of {', '.join(asked)} can be given; each puts a prompt before the input",
-            param=next(iter(asked)),
-        )
-    ((param, value),) = asked.items()
-    prompt = (
-        instruction_prompt(value) if param == "instruction" else model.prompt(value, param=param)
-    )
-    texts = [prompt + text for text in inputs if isinstance(text, str)]
-    if len(texts) != len(inputs):
-        raise RequestError(
-            f"{param} puts text before text; token-ID input must carry its own prompt", param=param
+            f"{part.prompt.param} puts text before text; token-ID input must carry its own prompt",
+            param=part.prompt.param,
         )
     return texts
 
 
-def truncation_of(request: EmbeddingRequest, model: ServedModel) -> Truncation | None:
-    """What `truncate_prompt_tokens` and `truncation_side` ask for; -1 is the model's maximum."""
-    count, most = request.truncate_prompt_tokens, model.max_model_len
-    if count is None:
-        return None
-    if count > most:
-        raise RequestError(
-            f"truncate_prompt_tokens value ({count}) is greater than max_model_len ({most}). "
-            "Please request a smaller truncation size.",
-            param="truncate_prompt_tokens",
-        )
-    if count < -1 or count == 0:
-        raise SchemaError(
-            "body.truncate_prompt_tokens: expected -1 (the model's maximum) or a number of tokens "
-            f"from 1 to {most}, got {count} (greater_than_equal)",
-            param="body.truncate_prompt_tokens",
-        )
-    return Truncation(most if count == -1 else count, request.truncation_side or "right")
-
-
-def _as_inputs(value: Input) -> Inputs:
-    """One list of texts, or one of id lists.
+def truncation_of(cut: Cut | None, model: ServedModel) -> Truncation | None:
+    """How far inputs are cut.
 
     Raises:
-        SchemaError: texts, ids and id lists in one list.
+        RequestError, SchemaError: the count is not one that the model can be held to.
+    """
+    if cut is None:
+        return None
+    count, most = cut.max_tokens, model.max_model_len
+    if count is None or count == -1 or (cut.at_most and count > most):
+        return Truncation(most, cut.side)
+    if count > most:
+        raise RequestError(
+            f"{cut.param} value ({count}) is greater than max_model_len ({most}). "
+            "Please request a smaller truncation size.",
+            param=cut.param,
+        )
+    if count < 1:
+        raise SchemaError(
+            f"body.{cut.param}: expected -1 (the model's maximum) or a number of tokens "
+            f"from 1 to {most}, got {count} (greater_than_equal)",
+            param=f"body.{cut.param}",
+        )
+    return Truncation(count, cut.side)
+
+
+def as_inputs(value: str | Sequence[object], field: str = "input") -> Inputs:
+    """One text, texts, ids or lists of ids, as a list of texts or of id lists.
+
+    Raises:
+        SchemaError: they are mixed in one list.
     """
     if isinstance(value, str):
         return [value]
@@ -151,9 +172,9 @@ def _as_inputs(value: Input) -> Inputs:
     if len(kinds) > 1:
         odd = next(i for i, item in enumerate(value) if type(item) is not type(value[0]))
         raise SchemaError(
-            f"body.input.{odd}: input must be all texts, all token ids or all lists of token ids, "
+            f"body.{field}.{odd}: {field} must be all texts, all token ids or all lists of token ids, "
             f"but item {odd} is not of the kind of item 0",
-            param=f"body.input.{odd}",
+            param=f"body.{field}.{odd}",
         )
     return [value] if kinds == {int} else value  # type: ignore[return-value]
 

@@ -1,19 +1,24 @@
-"""POST /v1/embeddings: the life of a request, hop by hop.
+"""The life of a request to embed, hop by hop, whichever API it came by.
 
-    parse       EmbeddingRequest -> EmbeddingCall        what is asked, checked as far as no model is needed
+    parse       the form's body -> EmbeddingCall         what is asked, checked as far as no model is needed
+    render      conversations -> texts, where there are any
     encode      Tokenizer.encode                         text | ids -> ids, truncated as asked
     submit      Engine.submit, awaited until the client goes away
-    finish      pooling.finish, then the wire encoding
+    finish      pooling.finish, then the form's answer
 
 A request of more than a few hundred characters takes `encode` and `submit` in a thread.
 
 The order of the checks is vLLM's: schema, model, truncation limit, length, dimensions, vocabulary.
 """
 
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from time import perf_counter
+from typing import TypeVar
 
 import msgspec
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,12 +27,15 @@ from hexgrid.config import ServerConfig
 from hexgrid.encoding import Vectors
 from hexgrid.engine.sequence import Salt, salt_of
 from hexgrid.engine.served_model import ServedModel
-from hexgrid.errors import HexgridError, RequestError, TooManyInputsError
+from hexgrid.errors import HexgridError
 from hexgrid.model import pooling
-from hexgrid.server.answer import Answer, render
+from hexgrid.server.answer import Answer
 from hexgrid.server.auth import Client, client_of
 from hexgrid.server.body import BodyReader
-from hexgrid.server.embedding_call import EmbeddingCall, parse, truncation_of, with_prompt
+from hexgrid.server.call_encoding import check_encoded, encode, is_short
+from hexgrid.server.conversations import Chat, Chats
+from hexgrid.server.embedding_call import EmbeddingCall, RequestIds
+from hexgrid.server.forms.form import Form
 from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.request_record import RequestRecord, beginnings, record_of
@@ -35,14 +43,13 @@ from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import result_unless_gone, started_in_thread
 from hexgrid.text_reader import Check
 from hexgrid.tokenizer import Encoded
-from hexgrid.wire import EmbeddingRequest
+from hexgrid.wire import TokenIds
 
-# So few inputs and characters (or ids), prompts included, are encoded sooner than a thread is reached.
-_SHORT_INPUTS, _SHORT_CHARS = 4, 512
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 
-class EmbeddingsRoute:
-    """The endpoint and what it shares between requests."""
+class EmbeddingPath:
+    """Answers requests to embed of every form, and has what they share."""
 
     def __init__(
         self,
@@ -53,6 +60,7 @@ class EmbeddingsRoute:
         limits: RateLimits,
         usage: UsageMeter | None,
         threads: Executor,
+        chats: Chats,
     ) -> None:
         self._models = models
         self._config = config
@@ -60,27 +68,41 @@ class EmbeddingsRoute:
         self._limits = limits
         self._usage = usage
         self._threads = threads
-        self._decoder = msgspec.json.Decoder(EmbeddingRequest)
+        self._chats = chats
+        self.num_running = 0
 
-    async def create(self, request: Request) -> Response:
-        """The endpoint."""
-        record = record_of(request.scope)
-        start = perf_counter()
-        body = await self._bodies.read(request, self._decoder)
-        call = parse(body, header_id=record.client_id, new_id=record.request_id)
-        record.timing.ended("parse", start)
-        client = client_of(request)
-        model = self._models.find(body.model, client)
-        self._note(record, call, model)
-        response = await self._embed(request, call, model, client)
-        model.metrics.request_seconds.observe(perf_counter() - start)
-        return response
+    def endpoint(self, form: Form[Body]) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint of one API."""
+        decoder = msgspec.json.Decoder(form.body)
 
-    async def _embed(
-        self, request: Request, call: EmbeddingCall, model: ServedModel, client: Client
+        async def ask(request: Request) -> Response:
+            start = perf_counter()
+            body = await self._bodies.read(request, decoder, any_content_type=form.any_content_type)
+            return await self.answer(request, form, body, start)
+
+        return ask
+
+    async def answer(
+        self, request: Request, form: Form[Body], body: Body, start: float
+    ) -> Response:
+        """The answer to a body that began to be read at `start`, on the clock of `perf_counter`."""
+        self.num_running += 1
+        try:
+            return await self._answer(request, form, body, start)
+        finally:
+            self.num_running -= 1
+
+    async def _answer(
+        self, request: Request, form: Form[Body], body: Body, start: float
     ) -> Response:
         record = record_of(request.scope)
-        if _is_short(call, model):
+        call = form.parse(body, RequestIds(record.client_id, record.request_id))
+        record.timing.ended("parse", start)
+        client = client_of(request)
+        model = self._models.find(call.model, client)
+        self._note(record, call, model)
+        call = await self._rendered(call, model)
+        if is_short(call, model):
             encoded, future = self._start(_always_wanted, call, model, client, record)
         else:
             encoded, future = await started_in_thread(
@@ -89,26 +111,32 @@ class EmbeddingsRoute:
         hidden = await result_unless_gone(future, request.receive)
         record.timing.add_engine(future)
         started = perf_counter()
-        vectors = pooling.finish(
-            hidden,
-            dimensions=call.request.dimensions,
-            normalize=call.request.use_activation is not False,
+        vectors = pooling.finish(hidden, dimensions=call.dimensions, normalize=call.normalize)
+        answer = Answer(
+            call.id,
+            call.created,
+            model.name,
+            vectors,
+            encoded.num_tokens,
+            tuple(map(len, call.parts)),
+            started - start,
         )
-        answer = Answer(call.id, call.created, model.name, vectors, encoded.num_tokens)
-        response = render(answer, call.request)
+        response = form.render(answer, body)
         model.metrics.phase("encode", record.timing.ended("encode", started))
-        _count(model, encoded)
-        if self._usage is not None:
-            await self._usage.count(
-                client.name,
-                model.name,
-                inputs=len(encoded.token_ids),
-                tokens=encoded.num_tokens,
-            )
+        await self._count(client, model, encoded)
         response.headers[headers.PROMPT_TOKENS] = str(encoded.num_tokens)
         if encoded.num_truncated:
             response.headers[headers.TRUNCATED] = str(encoded.num_truncated)
+        model.metrics.request_seconds.observe(perf_counter() - start)
         return response
+
+    async def _rendered(self, call: EmbeddingCall, model: ServedModel) -> EmbeddingCall:
+        """The same with texts for conversations."""
+        (part, *others) = call.parts
+        if others or not isinstance(part.inputs, Chat):  # only a call of one part has them
+            return call
+        texts = await self._chats.texts(part.inputs, model)
+        return replace(call, parts=(replace(part, inputs=texts),))
 
     def _start(
         self,
@@ -119,72 +147,53 @@ class EmbeddingsRoute:
         record: RequestRecord,
     ) -> tuple[Encoded, Future[Vectors]]:
         """Everything up to the engine's promise; blocking."""
-        encoded = self._encode(check, call, model, record)
+        started = perf_counter()
+        encoded = encode(call, model, self._config.max_num_inputs, check)
+        model.metrics.phase("tokenize", record.timing.ended("tokenize", started))
+        record.num_tokens, record.num_truncated = encoded.num_tokens, encoded.num_truncated
+        check_encoded(call, model, encoded)
+        if not encoded.token_ids:
+            return encoded, _nothing(model)
         self._limits.take_tokens(client, encoded.num_tokens)
         try:
             future = model.engine.submit(
-                encoded.token_ids,
-                priority=call.request.priority or 0,
-                salt=self._salt(call.request, client),
+                encoded.token_ids, priority=call.priority, salt=self._salt(call, client)
             )
         except HexgridError:
             self._limits.give_back(client, encoded.num_tokens)
             raise
         return encoded, future
 
-    def _salt(self, request: EmbeddingRequest, client: Client) -> Salt:
+    def _salt(self, call: EmbeddingCall, client: Client) -> Salt:
         """Whose caches are used: those of the request's salt, and of the client where each has its own."""
-        return salt_of(client.name if self._config.isolate_caches else None, request.cache_salt)
-
-    def _encode(
-        self, check: Check, call: EmbeddingCall, model: ServedModel, record: RequestRecord
-    ) -> Encoded:
-        """Everything between the parsed call and token ids that the engine takes; blocking."""
-        truncation = truncation_of(call.request, model)
-        num_inputs, most = len(call.inputs), self._config.max_num_inputs
-        if num_inputs == 0:
-            raise RequestError("You must pass at least one prompt (input is empty)", param="input")
-        if num_inputs > most:
-            raise TooManyInputsError(
-                f"A request takes at most {most} inputs, got {num_inputs}. Send them in several requests",
-                max_inputs=most,
-            )
-        inputs = with_prompt(call.inputs, call.request, model)
-        started = perf_counter()
-        encoded = model.tokenizer.encode(
-            inputs,
-            add_special_tokens=call.request.add_special_tokens is not False,
-            truncation=truncation,
-            check=check,
-        )
-        model.metrics.phase("tokenize", record.timing.ended("tokenize", started))
-        record.num_tokens, record.num_truncated = encoded.num_tokens, encoded.num_truncated
-        model.check_dimensions(call.request.dimensions)
-        model.tokenizer.check_ids(encoded.token_ids)
-        return encoded
+        return salt_of(client.name if self._config.isolate_caches else None, call.cache_salt)
 
     def _note(self, record: RequestRecord, call: EmbeddingCall, model: ServedModel) -> None:
         record.model = model.name
-        record.num_inputs = len(call.inputs)
+        record.num_inputs = len(call)
         if self._config.log_inputs:
-            record.inputs = beginnings(call.inputs, self._config.log_inputs)
+            shown: list[str | TokenIds] = []
+            for part in call.parts:
+                shown += part.inputs.contents() if isinstance(part.inputs, Chat) else part.inputs
+            record.inputs = beginnings(shown, self._config.log_inputs)
+
+    async def _count(self, client: Client, model: ServedModel, encoded: Encoded) -> None:
+        num_inputs, num_tokens = len(encoded.token_ids), encoded.num_tokens
+        model.metrics.inputs.inc(num_inputs)
+        model.metrics.prompt_tokens.inc(num_tokens)
+        model.metrics.truncated.inc(encoded.num_truncated)
+        for ids in encoded.token_ids:
+            model.metrics.input_tokens.observe(len(ids))
+        if self._usage is not None:
+            await self._usage.count(client.name, model.name, inputs=num_inputs, tokens=num_tokens)
 
 
 def _always_wanted() -> None:
     """A `Check` that never gives up."""
 
 
-def _is_short(call: EmbeddingCall, model: ServedModel) -> bool:
-    num_inputs = len(call.inputs)
-    if num_inputs > _SHORT_INPUTS:
-        return False
-    prompt = max(map(len, (call.request.instruction or "", *model.prompts.values())))
-    return sum(map(len, call.inputs)) + num_inputs * prompt <= _SHORT_CHARS
-
-
-def _count(model: ServedModel, encoded: Encoded) -> None:
-    model.metrics.inputs.inc(len(encoded.token_ids))
-    model.metrics.prompt_tokens.inc(encoded.num_tokens)
-    model.metrics.truncated.inc(encoded.num_truncated)
-    for ids in encoded.token_ids:
-        model.metrics.input_tokens.observe(len(ids))
+def _nothing(model: ServedModel) -> "Future[Vectors]":
+    """The hidden states of no inputs."""
+    future: Future[Vectors] = Future()
+    future.set_result(np.empty((0, model.embedding_dimension), np.float32))
+    return future

@@ -1,5 +1,7 @@
 """/openapi.json, made from the wire structs: the description cannot drift from what is decoded."""
 
+import types
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,19 +19,116 @@ class Operation:
     method: str
     path: str
     summary: str
-    request: type[msgspec.Struct] | None = None
-    response: type[msgspec.Struct] | None = None
+    request: Any = None
+    response: Any = None
     content_type: str = "application/json"
     public: bool = False
+    embeds: bool = False  # so that its answers have the headers of those
+    raw: bool = False  # so that the answer can be raw bytes, too
 
 
 OPERATIONS = (
     Operation(
         "post",
         "/v1/embeddings",
-        "Embed one text, many texts, or token ids",
+        "Embed one text, many texts, token ids, or conversations",
         wire.EmbeddingRequest,
         wire.EmbeddingResponse,
+        embeds=True,
+        raw=True,
+    ),
+    Operation(
+        "post",
+        "/pooling",
+        "The same in the form of vLLM's pooling",
+        wire.PoolingRequest,
+        wire.PoolingResponse,
+        embeds=True,
+        raw=True,
+    ),
+    *(
+        Operation(
+            "post",
+            path,
+            "Cosines of pairs of texts",
+            wire.ScoreRequest,
+            wire.ScoreResponse,
+            embeds=True,
+        )
+        for path in ("/score", "/v1/score")
+    ),
+    *(
+        Operation(
+            "post",
+            path,
+            "Documents by their cosine with a query, best first",
+            wire.RerankRequest,
+            wire.RerankResponse,
+            embeds=True,
+        )
+        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
+    ),
+    Operation(
+        "post",
+        "/v2/embed",
+        "Embed in the form of Cohere",
+        wire.CohereEmbedRequest,
+        wire.CohereEmbedResponse,
+        embeds=True,
+    ),
+    Operation(
+        "post",
+        "/invocations",
+        "SageMaker's path: embeds, reranks or scores, as the body's fields say",
+        wire.EmbeddingRequest | wire.RerankRequest | wire.ScoreRequest,
+        wire.EmbeddingResponse | wire.RerankResponse | wire.ScoreResponse,
+        embeds=True,
+        raw=True,
+    ),
+    Operation(
+        "post",
+        "/embed",
+        "Embed in the form of Text Embeddings Inference",
+        wire.TeiEmbedRequest,
+        list[list[float]],
+        embeds=True,
+    ),
+    Operation(
+        "post",
+        "/similarity",
+        "Cosines of one sentence with others, in the form of Text Embeddings Inference",
+        wire.TeiSimilarityRequest,
+        list[float],
+        embeds=True,
+    ),
+    Operation(
+        "post",
+        "/api/embed",
+        "Embed in the form of Ollama",
+        wire.OllamaEmbedRequest,
+        wire.OllamaEmbedResponse,
+        embeds=True,
+    ),
+    Operation(
+        "post",
+        "/api/embeddings",
+        "One text in the older form of Ollama: the hidden state, not normalised",
+        wire.OllamaEmbeddingsRequest,
+        wire.OllamaEmbeddingsResponse,
+        embeds=True,
+    ),
+    Operation(
+        "get", "/api/tags", "The served models in the form of Ollama", response=wire.OllamaModels
+    ),
+    Operation("get", "/api/version", "The server's version, for Ollama", response=wire.Version),
+    Operation(
+        "get",
+        "/info",
+        "Model and limits in the form of Text Embeddings Inference",
+        response=wire.TeiInfo,
+    ),
+    Operation(
+        "get", "/load", "Requests to embed that are being answered", response=wire.ServerLoad
     ),
     Operation("get", "/v1/models", "The served models", response=wire.ModelList),
     Operation(
@@ -88,9 +187,10 @@ _REFERENCE = "#/components/schemas/{name}"
 
 def openapi_document(root_path: str = "") -> bytes:
     """The OpenAPI 3.1 description as JSON; `root_path` is where a proxy serves the paths."""
-    structs = [s for op in OPERATIONS for s in (op.request, op.response) if s is not None]
+    bodies = [t for op in OPERATIONS for t in (op.request, op.response) if t is not None]
+    parts = {part for each in bodies for part in _parts(each)} | {wire.ErrorResponse}
     _, schemas = msgspec.json.schema_components(
-        [*structs, wire.ErrorResponse], ref_template=_REFERENCE
+        sorted(parts, key=lambda part: part.__name__), ref_template=_REFERENCE
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
@@ -101,7 +201,8 @@ def openapi_document(root_path: str = "") -> bytes:
         "info": {
             "title": "hexgrid",
             "version": __version__,
-            "description": "Embeddings with Qwen3-Embedding, over the API of OpenAI and vLLM.",
+            "description": "Embeddings with Qwen3-Embedding, over the APIs of OpenAI, vLLM, Cohere, "
+            "Text Embeddings Inference and Ollama.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -133,9 +234,10 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Any]]:
         ok["content"] = _content(operation.response)
     elif operation.content_type != "application/json":
         ok["content"] = {operation.content_type: {"schema": {"type": "string"}}}
-    if operation.request is wire.EmbeddingRequest:
+    if operation.raw:
         raw = {"schema": {"type": "string", "format": "binary"}}
         ok["content"]["application/octet-stream"] = raw  # the encodings bytes and bytes_only
+    if operation.embeds:
         ok["headers"] |= _EMBEDDING_HEADERS
     yield "200", ok
     for status, text in _ERRORS.items():
@@ -147,5 +249,20 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Any]]:
         yield status, {"description": text, "content": _content(wire.ErrorResponse)}
 
 
-def _content(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": _REFERENCE.format(name=struct.__name__)}}}
+def _content(kind: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": _schema(kind)}}
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    """Of a struct, of several of which it is one, or of plain lists and numbers."""
+    parts = _parts(kind)
+    if not parts:
+        return msgspec.json.schema(kind)
+    references = [{"$ref": _REFERENCE.format(name=part.__name__)} for part in parts]
+    return references[0] if len(references) == 1 else {"anyOf": references}
+
+
+def _parts(kind: Any) -> tuple[type[msgspec.Struct], ...]:
+    """The structs of which a body is one."""
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return tuple(k for k in kinds if isinstance(k, type) and issubclass(k, msgspec.Struct))

@@ -15,15 +15,14 @@ from hexgrid.server.errors import bug_response
 from hexgrid.server.request_record import REQUEST_ID_HEADER, RequestRecord, new_record
 from hexgrid.server.tracing import Tracing
 
-_TIMED = "/v1/embeddings"
-
 _logger = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
     """See above; unknown paths share one name, so that clients can add none to metrics or the log.
 
-    Without `log` there are no lines, without `tracing` no traces.
+    Without `log` there are no lines, without `tracing` no traces. Answers of `timed_paths` have
+    Server-Timing.
     """
 
     def __init__(
@@ -32,14 +31,14 @@ class RequestMiddleware:
         *,
         metrics: Metrics,
         known_paths: Collection[str],
-        show_timing: bool,
+        timed_paths: Collection[str],
         log: RequestLog | None,
         tracing: Tracing | None,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._known_paths = frozenset(known_paths)
-        self._show_timing = show_timing
+        self._timed_paths = frozenset(timed_paths)
         self._log = log
         self._tracing = tracing
 
@@ -83,6 +82,6 @@ class RequestMiddleware:
 
     def _headers(self, record: RequestRecord) -> list[tuple[bytes, bytes]]:
         headers = [(REQUEST_ID_HEADER, record.request_id.encode())]
-        if self._show_timing and record.path == _TIMED:
+        if record.path in self._timed_paths:
             headers.append((b"server-timing", record.timing.header(perf_counter()).encode()))
         return headers

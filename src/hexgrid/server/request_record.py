@@ -14,7 +14,7 @@ from typing import Any
 from starlette.types import Scope
 
 from hexgrid.server.timing import Timing
-from hexgrid.tokenizer import Inputs
+from hexgrid.wire import TokenIds
 
 _IN_SCOPE = "hexgrid.request"
 # What a client's id may be to be taken over: it stands in logs and headers, so nothing in it may act there.
@@ -86,7 +86,7 @@ def current_ids() -> dict[str, str | None]:
     return {"request_id": record.request_id, "trace_id": record.trace_id}
 
 
-def beginnings(inputs: Inputs, most: int) -> list[str]:
+def beginnings(inputs: Iterable[str | TokenIds], most: int) -> list[str]:
     """The first `most` characters of a request's inputs, input by input; ids as numbers."""
     shown: list[str] = []
     for each in inputs:

@@ -1,16 +1,18 @@
 """OpenAI's embeddings and models, in the form of vLLM's server; fields marked "ours" are hexgrid's own."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+
+from hexgrid.wire.shared import Message, QuantizedDtype
 
 EncodingFormat = Literal["float", "base64", "bytes", "bytes_only"]
 EmbedDtype = Literal["float32", "float16", "bfloat16", "fp8_e4m3", "fp8_e5m2"]
 Endianness = Literal["native", "big", "little"]
 TruncationSide = Literal["left", "right"]
 InputType = Literal["query", "document"]
-TokenIds = list[int]
-Input = str | list[str | int | TokenIds]
+# A text, texts, ids, lists of ids; a conversation or several of them.
+Input = str | list[str | int | Message | list[int | Message]]
 
 Count = msgspec.Meta(ge=0)
 
@@ -26,7 +28,8 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
     truncation_side: TruncationSide | None = None
     add_special_tokens: bool | None = None
     use_activation: bool | None = None
-    embed_dtype: EmbedDtype | None = None
+    # Ours are the integers, which act with every encoding_format.
+    embed_dtype: EmbedDtype | QuantizedDtype | None = None
     endianness: Endianness | None = None
     request_id: str | None = None
     priority: int | None = None
@@ -36,15 +39,22 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
     input_type: InputType | None = None  # ours: the checkpoint's prompt for queries or documents
     prompt_name: str | None = None  # ours: the checkpoint's prompt of that name
     instruction: str | None = None  # ours: put in front as "Instruct: ...\nQuery:"
+    messages: list[Message | list[Message]] | None = (
+        None  # a conversation or several, in place of `input`
+    )
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     # Known elsewhere and refused here, so that nobody believes they acted.
-    messages: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    media_io_kwargs: dict[str, msgspec.Raw] | None = None
     mm_processor_kwargs: dict[str, msgspec.Raw] | None = None
     normalize: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     task: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Embedding(msgspec.Struct, kw_only=True):
-    """One vector: numbers, or base64 of the raw vector."""
+    """One vector: numbers (integers where `embed_dtype` asks for them), or base64 of the raw vector."""
 
     index: int
     object: Literal["embedding"] = "embedding"
