@@ -16,6 +16,7 @@ from hexgrid.metrics import Metrics
 from hexgrid.server.access_log import RequestLog
 from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
 from hexgrid.server.body import BodyReader
+from hexgrid.server.console import NAMES, PATHS, console_routes
 from hexgrid.server.cors import answering_browsers, cors_origins
 from hexgrid.server.embeddings import EmbeddingsRoute
 from hexgrid.server.errors import on_client_gone, on_hexgrid_error, on_http_exception
@@ -77,6 +78,13 @@ def create_app(
         Route("/openapi.json", status.openapi),
     ]
 
+    names = {route.path: route.path for route in routes}
+    open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
+    if not config.no_console:
+        routes += console_routes(root_path)
+        names |= NAMES
+        open_paths |= PATHS
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         yield
@@ -89,7 +97,6 @@ def create_app(
         if tracing is not None:
             tracing.close()
 
-    open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
@@ -98,7 +105,7 @@ def create_app(
             Middleware(
                 RequestMiddleware,
                 metrics=metrics,
-                known_paths={route.path for route in routes},
+                names=names,
                 show_timing=not config.hide_server_timing,
                 log=log,
                 tracing=tracing,

@@ -8,6 +8,7 @@ import msgspec
 import orjson
 
 from hexgrid import __version__, wire
+from hexgrid.server.field_texts import FIELD_TEXTS
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,9 @@ def openapi_document(root_path: str = "") -> bytes:
     _, schemas = msgspec.json.schema_components(
         [*structs, wire.ErrorResponse], ref_template=_REFERENCE
     )
+    for name, texts in FIELD_TEXTS.items():
+        for field, text in texts.items():
+            schemas[name]["properties"][field]["description"] = text
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
