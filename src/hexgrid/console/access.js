@@ -84,7 +84,7 @@ function use(event, field) {
     return;
   }
   key.set(value);
-  byId("access-form").hidden = true;
   draw();
+  close();
   onChange();
 }
