@@ -11,7 +11,7 @@ from hexgrid.engine.served_model import ServedModel, open_model
 from hexgrid.metrics import Metrics
 from hexgrid.settings import Secret
 from tests.browser.browsing import Watched, launch, watched
-from tests.server.running import KEY, serving_one
+from tests.server.running import KEY, serving, serving_one, variant
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +32,10 @@ def nano_model() -> Iterator[ServedModel]:
 
 @pytest.fixture(scope="session")
 def nano_url(nano_model: ServedModel) -> Iterator[str]:
-    """A server of it without a key."""
-    with serving_one(nano_model) as client:
+    """A server of it without a key, under its own name."""
+    metrics = Metrics()
+    model = variant(nano_model, metrics, "hexgrid/nano", result_cache_bytes=2**20)
+    with serving([model], metrics) as client:
         yield str(client.base_url)
 
 

@@ -141,8 +141,8 @@ def test_the_figures_are_those_of_hexgrid_top(console: Watched, nano_url: str) -
     found = console.evaluate(
         f"""import("./console/readings.js").then(({{ parsed, figures, rate }}) => {{
             const [before, after] = [parsed({json.dumps(before)}, 10), parsed({json.dumps(after)}, 12)];
-            const tokens = rate(before, after, "prompt_tokens_total", {{ model_name: "m" }});
-            return {{ ...figures(before, after, "m"), tokens }};
+            const tokens = rate(before, after, "prompt_tokens_total", {{ model_name: "hexgrid/nano" }});
+            return {{ ...figures(before, after, "hexgrid/nano"), tokens }};
         }})"""
     )
 

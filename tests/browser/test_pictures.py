@@ -29,6 +29,7 @@ def rank(console: Watched) -> None:
 
 def look_at_tokens(console: Watched) -> None:
     page = console.page
+    page.get_by_label("Which tokens are kept").select_option("left")
     page.get_by_label("Cut each text after").fill("12")
     expect(page.locator("#summary")).to_contain_text("documents cut")
     page.get_by_role("tab", name="Tokens").click()
@@ -62,10 +63,11 @@ def test_the_console_can_be_pictured(
         console.open()
         for step in steps:
             step(console)
-        # Figures of the last minute, which begins with two looks.
-        expect(console.page.locator(".line polyline")).to_be_attached()
+        expect(console.page.locator("#results")).to_have_attribute("aria-busy", "false")
+        # Figures of the time since the page was opened, once it has looked again.
+        expect(console.page.locator("#figures")).to_contain_text(" ms")
+        expect(console.page.locator("#figures")).to_contain_text("In flight0")
         if options["viewport"] is NARROW:
-            console.page.locator("#summary").scroll_into_view_if_needed()
             console.evaluate("document.querySelector('#summary').scrollIntoView()")
         picture(console, name, tmp_path)
         console.check()
@@ -84,7 +86,9 @@ def picture(console: Watched, name: str, directory: Path) -> None:
     console.evaluate("document.activeElement.blur()")
     console.page.screenshot(path=path, caret="hide", animations="disabled")
     with Image.open(path) as image:
-        image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").quantize(
+            256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        ).save(path, optimize=True)
     with Image.open(path) as new, Image.open(IMAGES / name) as kept:
         assert new.size == kept.size
     assert path.stat().st_size < MOST_BYTES

@@ -63,7 +63,11 @@ function open(reason) {
     field,
     element("button", { class: "primary" }, "Use key"),
     wanted ? null : element("button", { type: "button", click: close }, "Cancel"),
-    element("p", { id: "key-hint", class: "hint" }, "Kept in this tab until it is closed, and sent to this server only, in a header."),
+    element(
+      "p",
+      { id: "key-hint", class: "hint" },
+      "Kept in this tab until it is closed, and sent to this server only, in a header.",
+    ),
   );
   place.replaceChildren(form);
   place.hidden = false;

@@ -1,8 +1,8 @@
 // What the form asks for -> the bodies that are sent, and the same calls as code. One source for both.
 
 /**
- * The two bodies of POST /v1/embeddings. `settings`: model, query, documents, prompt ("own", "custom", "none"),
- * instruction, dimensions, truncate, side; null is a default, which is not sent.
+ * The two bodies of POST /v1/embeddings. `settings`: model, query, documents, prompt ("own",
+ * "custom", "none"), instruction, dimensions, truncate, side; null is a default, which is not sent.
  */
 export function bodies(settings) {
   const shared = {};

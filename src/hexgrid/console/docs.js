@@ -32,7 +32,23 @@ function draw(document) {
   byId("document").replaceChildren(
     element("h2", { class: "title" }, `${document.info.title} ${document.info.version}`),
     element("p", {}, document.info.description),
-    element("p", {}, "Requests carry ", element("code", {}, "Authorization: Bearer KEY"), " where the server has a key. ", element("code", {}, "null"), " means a field's default, unknown fields are ignored, a wrong type is refused. Each answer has the header ", element("code", {}, "x-request-id"), ". ", element("a", { href: "openapi.json", download: "openapi.json", click: download }, "openapi.json"), " is the same for tools."),
+    element(
+      "p",
+      {},
+      "Requests carry ",
+      element("code", {}, "Authorization: Bearer KEY"),
+      " where the server has a key. ",
+      element("code", {}, "null"),
+      " means a field's default, unknown fields are ignored, a wrong type is refused. Each answer has the header ",
+      element("code", {}, "x-request-id"),
+      ". ",
+      element(
+        "a",
+        { href: "openapi.json", download: "openapi.json", click: download },
+        "openapi.json",
+      ),
+      " is the same for tools.",
+    ),
     ...listed.map((each) => operationSection(each, document)),
     ...schemas.map(([name, schema]) => schemaSection(name, schema)),
   );
@@ -43,7 +59,9 @@ function draw(document) {
 async function download(event) {
   event.preventDefault();
   const { json } = await askJson("openapi.json");
-  const url = URL.createObjectURL(new Blob([JSON.stringify(json, null, 2)], { type: "application/json" }));
+  const url = URL.createObjectURL(
+    new Blob([JSON.stringify(json, null, 2)], { type: "application/json" }),
+  );
   element("a", { href: url, download: "openapi.json" }).click();
   URL.revokeObjectURL(url);
 }
@@ -67,7 +85,12 @@ function operationSection({ method, path, id, operation }, document) {
     { id, "aria-labelledby": `${id}-title` },
     element("h3", { id: `${id}-title` }, verb(method), element("code", {}, path)),
     element("p", {}, `${operation.summary}.`, isOpen ? " Needs no key." : ""),
-    element("div", { class: "sample" }, element("pre", { class: "code" }, command), copyButton(() => command)),
+    element(
+      "div",
+      { class: "sample" },
+      element("pre", { class: "code" }, command),
+      copyButton(() => command),
+    ),
     body ? element("h4", {}, "Body") : null,
     body ? fieldTable(resolved(body, document), `Fields of the body of ${method} ${path}`) : null,
     element("h4", {}, "Answers"),
@@ -77,31 +100,64 @@ function operationSection({ method, path, id, operation }, document) {
 
 function curl(method, path, body, operation, document) {
   const lines = [`curl -s ${method === "POST" && !body ? "-X POST " : ""}${base()}${path}`];
-  if (key.get() && operation.security?.length !== 0) lines.push(`-H "Authorization: Bearer $HEXGRID_API_KEY"`);
-  if (body) lines.push(`-H 'Content-Type: application/json'`, `-d '${JSON.stringify(example(body, document))}'`);
+  if (key.get() && operation.security?.length !== 0)
+    lines.push(`-H "Authorization: Bearer $HEXGRID_API_KEY"`);
+  if (body)
+    lines.push(
+      `-H 'Content-Type: application/json'`,
+      `-d '${JSON.stringify(example(body, document))}'`,
+    );
   return lines.join(" \\\n  ");
 }
 
-const resolved = (schema, document) => document.components.schemas[typeOf(schema)[0].name] ?? schema;
+const resolved = (schema, document) =>
+  document.components.schemas[typeOf(schema)[0].name] ?? schema;
 
 function fieldTable(schema, caption) {
   const rows = fields(schema).map(({ name, type, isRequired, standard, bounds, text }) => [
-    [element("code", {}, name), isRequired ? element("span", { class: "required" }, " required") : null],
+    [
+      element("code", {}, name),
+      isRequired ? element("span", { class: "required" }, " required") : null,
+    ],
     typeNodes(type),
-    [text, bounds ? element("span", { class: "hint" }, ` ${bounds}`) : null, standard === undefined ? null : element("span", { class: "hint" }, ` default ${JSON.stringify(standard)}`)],
+    [
+      text,
+      bounds ? element("span", { class: "hint" }, ` ${bounds}`) : null,
+      standard === undefined
+        ? null
+        : element("span", { class: "hint" }, ` default ${JSON.stringify(standard)}`),
+    ],
   ]);
-  return rows.length ? table(caption, ["Field", "Type", "Meaning"], rows) : element("p", { class: "hint" }, "No fields.");
+  return rows.length
+    ? table(caption, ["Field", "Type", "Meaning"], rows)
+    : element("p", { class: "hint" }, "No fields.");
 }
 
 const typeNodes = (parts) =>
-  parts.map((part) => (typeof part === "string" ? part : element("a", { href: anchor(part.name) }, part.name)));
+  parts.map((part) =>
+    typeof part === "string" ? part : element("a", { href: anchor(part.name) }, part.name),
+  );
 
 function responseTable(responses, caption) {
-  const rows = Object.entries(responses).map(([status, { description, headers = {}, content = {} }]) => [
-    [element("code", {}, status)],
-    [description, ...Object.entries(headers).map(([name, header]) => element("span", { class: "header" }, element("code", {}, name), ` ${header.description}`))],
-    Object.entries(content).map(([type, { schema }]) => element("span", { class: "header" }, schema.$ref ? "" : `${type}: `, ...typeNodes(typeOf(schema)))),
-  ]);
+  const rows = Object.entries(responses).map(
+    ([status, { description, headers = {}, content = {} }]) => [
+      [element("code", {}, status)],
+      [
+        description,
+        ...Object.entries(headers).map(([name, header]) =>
+          element("span", { class: "header" }, element("code", {}, name), ` ${header.description}`),
+        ),
+      ],
+      Object.entries(content).map(([type, { schema }]) =>
+        element(
+          "span",
+          { class: "header" },
+          schema.$ref ? "" : `${type}: `,
+          ...typeNodes(typeOf(schema)),
+        ),
+      ),
+    ],
+  );
   return table(caption, ["Status", "When", "Body"], rows);
 }
 
@@ -113,8 +169,22 @@ function table(caption, heads, rows) {
       "table",
       {},
       element("caption", { class: "unseen" }, caption),
-      element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
-      element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((parts) => element("td", {}, ...parts.filter((part) => part !== null)))))),
+      element(
+        "thead",
+        {},
+        element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head))),
+      ),
+      element(
+        "tbody",
+        {},
+        ...rows.map((cells) =>
+          element(
+            "tr",
+            {},
+            ...cells.map((parts) => element("td", {}, ...parts.filter((part) => part !== null))),
+          ),
+        ),
+      ),
     ),
   );
 }
@@ -125,7 +195,9 @@ function schemaSection(name, schema) {
     { id: name, "aria-labelledby": `${name}-title` },
     element("h3", { id: `${name}-title` }, element("code", {}, name)),
     schema.description ? element("p", {}, schema.description) : null,
-    schema.properties ? fieldTable(schema, `Fields of ${name}`) : element("p", {}, ...typeNodes(typeOf(schema))),
+    schema.properties
+      ? fieldTable(schema, `Fields of ${name}`)
+      : element("p", {}, ...typeNodes(typeOf(schema))),
   );
 }
 

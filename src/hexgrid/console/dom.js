@@ -18,7 +18,8 @@ export function svg(tag, attributes = {}, ...children) {
 function filled(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") node.addEventListener(name, value);
-    else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== false)
+      node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.filter((child) => child !== null));
   return node;
@@ -30,7 +31,9 @@ export function copyButton(text, label = "Copy") {
   const button = element("button", { type: "button", click: copy }, label);
   let timer = 0;
   async function copy() {
-    told.textContent = (await copied(text())) ? "Copied" : "Not allowed here: select the text instead";
+    told.textContent = (await copied(text()))
+      ? "Copied"
+      : "Not allowed here: select the text instead";
     clearTimeout(timer);
     timer = setTimeout(() => (told.textContent = ""), 4000);
   }

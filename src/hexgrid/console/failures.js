@@ -8,20 +8,50 @@ const INPUT = /\binput (\d+)\b/i;
 const LOOK_EVERY = 2000;
 
 const BY_STATUS = {
-  0: ["The server does not answer", "It may have been stopped, be starting, or the way to it is broken. This page looks for it and says when it is back."],
-  401: ["This key does not open the server", "Enter the key again, or ask whoever runs the server for one that is valid."],
-  403: ["This key is not for this model", "Choose another model, or use a key that is for this one."],
-  404: ["There is no such model or path", "The list of models may have changed: load this page again."],
-  408: ["The request took too long to arrive", "Send fewer or shorter documents, or use a faster connection."],
+  0: [
+    "The server does not answer",
+    "It may have been stopped, be starting, or the way to it is broken. This page looks for it and says when it is back.",
+  ],
+  401: [
+    "This key does not open the server",
+    "Enter the key again, or ask whoever runs the server for one that is valid.",
+  ],
+  403: [
+    "This key is not for this model",
+    "Choose another model, or use a key that is for this one.",
+  ],
+  404: [
+    "There is no such model or path",
+    "The list of models may have changed: load this page again.",
+  ],
+  408: [
+    "The request took too long to arrive",
+    "Send fewer or shorter documents, or use a faster connection.",
+  ],
   413: ["The request is too large", "Send fewer or shorter documents."],
-  429: ["The server has too much to do, or the key's limit is used up", "Nothing is broken. What you wrote stays here."],
-  500: ["The model failed for an input", "The others are not affected. If it comes again, the server's log says more."],
-  503: ["The server cannot compute at the moment", "It may be stopping, or its device is in trouble. Try again in a while."],
-  504: ["The answer took longer than the server allows", "Send fewer or shorter documents, or wait until there is less to do."],
+  429: [
+    "The server has too much to do, or the key's limit is used up",
+    "Nothing is broken. What you wrote stays here.",
+  ],
+  500: [
+    "The model failed for an input",
+    "The others are not affected. If it comes again, the server's log says more.",
+  ],
+  503: [
+    "The server cannot compute at the moment",
+    "It may be stopping, or its device is in trouble. Try again in a while.",
+  ],
+  504: [
+    "The answer took longer than the server allows",
+    "Send fewer or shorter documents, or wait until there is less to do.",
+  ],
 };
 const ANY = ["The request was refused", "The message tells what to change."];
 
-/** { title, help, document, limit }: `limit` is there when an input was too long, `document` from 0 when one is at fault. */
+/**
+ * { title, help, document, limit }: `document`, from 0, is there when one is at fault, `limit` when
+ * an input was too long.
+ */
 export function explained(failure, part) {
   const [title, help] = BY_STATUS[failure.status] ?? ANY;
   const tooLong = failure.status === 400 && TOO_LONG.exec(failure.message);
@@ -54,19 +84,28 @@ export class Notice {
     this.#node.replaceChildren();
   }
 
-  /** Anything but a Failure is a bug of this page, and told as one. `cut` is called to have long texts cut. */
+  /**
+   * Anything but a Failure is a bug of this page, and told as one. `part` is what was asked for,
+   * "query" or "documents"; `cut` is called with the limit to have long texts cut.
+   */
   tell(error, { part = null, cut } = {}) {
     this.clear();
     if (!(error instanceof Failure)) {
-      this.#show("Something in this page went wrong", String(error), "Load the page again; please report it.");
+      this.#show(
+        "Something in this page went wrong",
+        String(error),
+        "Load the page again; please report it.",
+      );
       return;
     }
     const { title, help, limit } = explained(error, part);
     const actions = [];
-    if (limit !== null) actions.push(button(`Cut after ${limit.toLocaleString("en-US")} tokens`, () => cut(limit)));
+    if (limit !== null)
+      actions.push(button(`Cut after ${limit.toLocaleString("en-US")} tokens`, () => cut(limit)));
     if (error.status === 429) actions.push(this.#countdown(error.retryAfter ?? 1));
     else if (error.status === 0) actions.push(this.#lookout());
-    else if (error.status >= 500 || error.status === 408) actions.push(button("Try again", this.#again));
+    else if (error.status >= 500 || error.status === 408)
+      actions.push(button("Try again", this.#again));
     this.#show(title, error.message, help, ...actions);
   }
 

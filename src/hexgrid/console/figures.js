@@ -17,6 +17,7 @@ export class LiveFigures {
   #timer = 0;
   #abort = new AbortController();
   #isOn = true;
+  #isRefused = false; // paused by us, not by the user
   #isLimited = false;
   #button = element("button", { type: "button", click: () => this.#toggle() }, "Pause");
   #list = element("dl");
@@ -33,6 +34,7 @@ export class LiveFigures {
   watch(names, model) {
     if (model !== this.#model) this.#readings = [];
     [this.#names, this.#model] = [names, model];
+    if (this.#isRefused) this.#resume();
     this.#strip.hidden = false;
     this.#next(0);
   }
@@ -46,10 +48,12 @@ export class LiveFigures {
   }
 
   #toggle() {
-    this.#isOn = !this.#isOn;
-    this.#isLimited = false;
-    this.#readings = [];
-    this.#button.textContent = this.#isOn ? "Pause" : "Go on";
+    if (this.#isOn) {
+      this.#isOn = false;
+      this.#button.textContent = "Go on";
+    } else {
+      this.#resume();
+    }
     this.#next(0);
   }
 
@@ -73,7 +77,9 @@ export class LiveFigures {
       if (!this.#isLimited && answer.headers.has("x-ratelimit-limit-requests")) {
         // Each look counts against what this key may ask.
         this.#isLimited = true;
-        this.#pause(`Paused: this key may ask ${answer.headers.get("x-ratelimit-limit-requests")} times a minute, and each look is one.`);
+        this.#pause(
+          `Paused: this key may ask ${answer.headers.get("x-ratelimit-limit-requests")} times a minute, and each look is one.`,
+        );
       } else {
         this.#next(EVERY);
       }
@@ -86,16 +92,30 @@ export class LiveFigures {
     this.#list.replaceChildren();
     const status = error instanceof Failure ? error.status : 0;
     if (status === 401 || status === 403 || status === 404 || status === 405) {
-      this.#pause(`No figures: /metrics is refused here (${status}). A proxy in front may keep it for itself; everything else works.`);
+      this.#pause(
+        `No figures: /metrics is refused here (${status}). A proxy in front may keep it for itself; everything else works.`,
+      );
       return;
     }
-    this.#told.textContent = status === 429 ? "No figures: asked too often. Looking again." : "No figures: /metrics does not answer. Looking again.";
+    this.#told.textContent =
+      status === 429
+        ? "No figures: asked too often. Looking again."
+        : "No figures: /metrics does not answer. Looking again.";
     this.#readings = [];
     this.#next(status === 429 ? 1000 * (error.retryAfter ?? 10) : EVERY);
   }
 
+  #resume() {
+    this.#isOn = true;
+    this.#isRefused = false;
+    this.#readings = [];
+    this.#told.textContent = "";
+    this.#button.textContent = "Pause";
+  }
+
   #pause(why) {
     this.#isOn = false;
+    this.#isRefused = true;
     this.#button.textContent = "Go on";
     this.#told.textContent = why;
   }
@@ -110,27 +130,49 @@ export class LiveFigures {
     }
     const now = figures(first, last, model);
     const speeds = this.#speeds(model);
-    const share = now.queueMost && now.queueTokens ? `, ${((100 * now.queueTokens) / now.queueMost).toFixed(0)} % full` : "";
+    const share =
+      now.queueMost && now.queueTokens
+        ? `, ${((100 * now.queueTokens) / now.queueMost).toFixed(0)} % full`
+        : "";
     this.#told.textContent = "";
     this.#list.replaceChildren(
       ...figure("Engine", now.ready ? "ready" : "not ready", { state: now.ready ? "good" : "bad" }),
       ...figure("Queue", `${counted(now.queueTokens ?? 0, "token")}${share}`),
       ...figure("In flight", grouped(Math.max(0, (now.inFlight ?? 1) - 1))),
-      ...figure("Tokens/s", speeds.length ? grouped(speeds.at(-1)) : "\u2013", { line: sparkline(speeds) }),
+      ...figure("Tokens/s", speeds.length ? grouped(speeds.at(-1)) : "\u2013", {
+        line: sparkline(speeds),
+      }),
       ...figure("Requests/s", speeds.length ? now.requestsPerSecond.toFixed(1) : "\u2013"),
-      ...figure("Mean time", now.meanMilliseconds === null ? "\u2013" : `${now.meanMilliseconds.toFixed(now.meanMilliseconds < 10 ? 1 : 0)} ms`),
-      ...figure("Cache hits", now.cacheShare === null ? "\u2013" : `${(100 * now.cacheShare).toFixed(0)} %`),
+      ...figure(
+        "Mean time",
+        now.meanMilliseconds === null
+          ? "\u2013"
+          : `${now.meanMilliseconds.toFixed(now.meanMilliseconds < 10 ? 1 : 0)} ms`,
+      ),
+      ...figure(
+        "Cache hits",
+        now.cacheShare === null ? "\u2013" : `${(100 * now.cacheShare).toFixed(0)} %`,
+      ),
     );
   }
 
   #speeds(model) {
     const pairs = this.#readings.slice(1).map((after, i) => [this.#readings[i], after]);
-    return pairs.map(([before, after]) => rate(before, after, "prompt_tokens_total", { model_name: model }));
+    return pairs.map(([before, after]) =>
+      rate(before, after, "prompt_tokens_total", { model_name: model }),
+    );
   }
 }
 
 function figure(name, value, { state = "", line = null } = {}) {
-  return [element("div", { class: `figure ${state}` }, element("dt", {}, name), element("dd", {}, value, line))];
+  return [
+    element(
+      "div",
+      { class: `figure ${state}` },
+      element("dt", {}, name),
+      element("dd", {}, value, line),
+    ),
+  ];
 }
 
 function sparkline(values) {
@@ -143,6 +185,7 @@ function sparkline(values) {
   return svg(
     "svg",
     { class: "line", viewBox: `0 0 ${LINE_WIDTH} ${LINE_HEIGHT}`, "aria-hidden": "true" },
+    svg("line", { x1: 0, x2: LINE_WIDTH, y1: LINE_HEIGHT - 0.5, y2: LINE_HEIGHT - 0.5 }),
     svg("polyline", { points: points.join(" ") }),
   );
 }

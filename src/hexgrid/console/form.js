@@ -28,7 +28,8 @@ export function showModel() {
     return;
   }
   const width = model.embedding_dimension;
-  byId("model-hint").textContent = `${grouped(width)} dimensions, inputs of up to ${counted(model.max_model_len, "token")}`;
+  byId("model-hint").textContent =
+    `${grouped(width)} dimensions, inputs of up to ${counted(model.max_model_len, "token")}`;
   byId("dimensions").max = String(width);
   byId("truncate").max = String(model.max_model_len);
   byId("presets").replaceChildren(
@@ -39,7 +40,11 @@ export function showModel() {
 }
 
 function preset(value, label) {
-  return element("button", { type: "button", "data-value": String(value), click: () => choose(value) }, label);
+  return element(
+    "button",
+    { type: "button", "data-value": String(value), click: () => choose(value) },
+    label,
+  );
 }
 
 function choose(value) {
@@ -59,7 +64,10 @@ export function markPreset() {
 export function documents() {
   const blank = document.querySelector("input[name=parted]:checked").value === "blank";
   const text = byId("documents").value.replaceAll("\r\n", "\n");
-  return text.split(blank ? /\n[ \t]*\n/ : "\n").map((part) => part.trim()).filter(Boolean);
+  return text
+    .split(blank ? /\n[ \t]*\n/ : "\n")
+    .map((part) => part.trim())
+    .filter(Boolean);
 }
 
 export function showCount() {

@@ -14,6 +14,8 @@ import { TokenView } from "./tokens.js";
 
 const EMBEDDINGS = "v1/embeddings";
 const TYPING_MS = 350;
+const MOST_COUNTED = 256;
+const COUNTED_AT_ONCE = 8;
 
 const notice = new Notice(byId("failure"), () => begin());
 const live = new LiveFigures(byId("figures"));
@@ -44,8 +46,10 @@ async function begin() {
 }
 
 function told(error, about = {}) {
-  if (error.status === 401) wantKey(error.message);
-  else notice.tell(error, { ...about, cut: cutAfter });
+  if (error.status === 401) {
+    live.stop();
+    wantKey(error.message);
+  } else notice.tell(error, { ...about, cut: cutAfter });
 }
 
 /** Rank what the form says. */
@@ -61,12 +65,17 @@ async function run({ quietly = false } = {}) {
     const started = performance.now();
     const now = await vectors(settings, signal);
     const milliseconds = performance.now() - started;
-    const [before, cut] = await Promise.all([comparison(settings, signal), cutOnes(settings, now, signal)]);
+    const [before, cut] = await Promise.all([
+      comparison(settings, signal),
+      cutOnes(settings, now, signal),
+    ]);
     notice.clear();
     show(settings, now, before, cut, milliseconds);
   } catch (error) {
     if (error.name === "AbortError") return; // another run has begun
-    byId("summary").textContent = list.isEmpty ? "Nothing was ranked." : "The ranking below is the one before.";
+    byId("summary").textContent = list.isEmpty
+      ? "Nothing was ranked."
+      : "The ranking below is the one before.";
     told(error, { part: error.part });
   }
   busy(false);
@@ -78,13 +87,22 @@ async function vectors(settings, signal) {
   const parts = ["query", "documents"].map(async (part) => {
     try {
       const { json, headers } = await askJson(EMBEDDINGS, { body: sent[part], signal });
-      return { rows: json.data.map((item) => item.embedding), usage: json.usage.prompt_tokens, cut: Number(headers.get("x-hexgrid-truncated") ?? 0) };
+      return {
+        rows: json.data.map((item) => item.embedding),
+        usage: json.usage.prompt_tokens,
+        cut: Number(headers.get("x-hexgrid-truncated") ?? 0),
+      };
     } catch (error) {
       throw Object.assign(error, { part });
     }
   });
   const [query, documents] = await Promise.all(parts);
-  return { query: query.rows[0], documents: documents.rows, numCut: [query.cut, documents.cut], tokens: query.usage + documents.usage };
+  return {
+    query: query.rows[0],
+    documents: documents.rows,
+    numCut: [query.cut, documents.cut],
+    tokens: query.usage + documents.usage,
+  };
 }
 
 /** The ranking at full width and without a cut; null where that is what was asked for. */
@@ -103,14 +121,34 @@ async function comparison(settings, signal) {
   }
 }
 
-/** Which documents were cut: the answer says how many, and tokens are counted only where that leaves a doubt. */
+/**
+ * Which documents were cut; null where that is not found out. The answer says how many, so that
+ * tokens are counted only where a doubt is left, and only of texts that have bytes enough: no token
+ * has less than one.
+ */
 async function cutOnes({ model, documents, truncate }, { numCut }, signal) {
   const count = numCut[1];
   if (count === 0 || count === documents.length) return documents.map(() => count > 0);
-  const cut = [];
-  for (const [index, prompt] of documents.entries()) {
-    const { json } = await askJson("tokenize", { body: { model, prompt }, signal });
-    cut[index] = json.count > truncate;
+  const bytes = documents.map((document) => new TextEncoder().encode(document).length);
+  const doubtful = documents
+    .map((_, index) => index)
+    .filter((index) => bytes[index] + 1 > truncate);
+  if (doubtful.length > MOST_COUNTED) return null;
+  const cut = documents.map(() => false);
+  try {
+    for (let i = 0; i < doubtful.length; i += COUNTED_AT_ONCE) {
+      const some = doubtful.slice(i, i + COUNTED_AT_ONCE).map(async (index) => {
+        const { json } = await askJson("tokenize", {
+          body: { model, prompt: documents[index] },
+          signal,
+        });
+        cut[index] = json.count > truncate;
+      });
+      await Promise.all(some);
+    }
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    return null; // the ranking is there all the same
   }
   return cut;
 }
@@ -119,8 +157,16 @@ function show(settings, now, before, cut, milliseconds) {
   const order = ranked(now.query, now.documents);
   map.draw(now.query, now.documents, settings.documents, order);
   tokens.update(settings);
-  list.draw(settings.documents, order, before, cut);
+  list.draw(settings.documents, order, before, cut ?? []);
   byId("summary").replaceChildren(...summary(settings, now, order, before, milliseconds));
+  if (cut === null)
+    byId("summary").append(
+      element(
+        "span",
+        { class: "against" },
+        "Which documents were cut is not shown: their tokens were not counted.",
+      ),
+    );
   showCode();
 }
 
@@ -134,11 +180,18 @@ function summary(settings, now, order, before, milliseconds) {
   ];
   const [query, documents] = now.numCut;
   if (query) parts.push(element("span", { class: "cut" }, "query cut"));
-  if (documents) parts.push(element("span", { class: "cut" }, `${counted(documents, "document")} cut`));
+  if (documents)
+    parts.push(element("span", { class: "cut" }, `${counted(documents, "document")} cut`));
   if (before) {
     const top = Math.min(3, settings.documents.length);
     const tau = kendall(before.ranks, order.ranks).toFixed(2).replace("-", "\u2212");
-    parts.push(element("span", {}, `against ${before.what}: Kendall \u03c4 ${tau}, ${kept(before, order, top)} of the top ${top} kept`));
+    parts.push(
+      element(
+        "span",
+        { class: "against" },
+        `against ${before.what}: Kendall \u03c4 ${tau}, ${kept(before, order, top)} of the top ${top} kept`,
+      ),
+    );
   }
   return parts;
 }
@@ -153,18 +206,30 @@ function cutAfter(limit) {
   run();
 }
 
-const language = element("select", { id: "language", change: showCode }, ...Object.keys(LANGUAGES).map((name) => element("option", {}, name)));
+const language = element(
+  "select",
+  { id: "language", change: showCode },
+  ...Object.keys(LANGUAGES).map((name) => element("option", {}, name)),
+);
 const code = element("pre", { class: "code", tabindex: "0", "aria-label": "Code of these calls" });
 
 /** The code of what would be sent now. */
 function showCode() {
   const settings = form.settings({ quietly: true });
-  code.textContent = settings ? LANGUAGES[language.value](bodies(settings), base(), key.get() !== "") : "Write a query and a document first.";
+  code.textContent = settings
+    ? LANGUAGES[language.value](bodies(settings), base(), key.get() !== "")
+    : "Write a query and a document first.";
 }
 
 function wire() {
   byId("panel-code").append(
-    element("div", { class: "split" }, element("label", { for: "language" }, "Language"), language, copyButton(() => code.textContent)),
+    element(
+      "div",
+      { class: "split" },
+      element("label", { for: "language" }, "Language"),
+      language,
+      copyButton(() => code.textContent),
+    ),
     code,
   );
   wireTabs(document.querySelector("[role=tablist]"), (id) => (tokens.isOpen = id === "tab-tokens"));
@@ -175,7 +240,10 @@ function wire() {
     run();
   });
   ask.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask.requestSubmit();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      ask.requestSubmit();
+    }
   });
   ask.addEventListener("input", () => {
     form.showCount();

@@ -21,14 +21,22 @@ export class VectorMap {
 
   clear() {
     this.#points = [];
-    this.#panel.replaceChildren(element("p", { class: "hint" }, "The query and the documents as points, once they are ranked."));
+    this.#panel.replaceChildren(
+      element(
+        "p",
+        { class: "hint" },
+        "The query and the documents as points, once they are ranked.",
+      ),
+    );
   }
 
   draw(query, documents, texts, ranking) {
     const { points, shares } = project([query, ...documents]);
     const place = scaled(points);
     const [asked, ...others] = points.map(place);
-    this.#points = others.map(([x, y], index) => this.#point(x, y, index, texts[index], ranking.ranks[index], others.length));
+    this.#points = others.map(([x, y], index) =>
+      this.#point(x, y, index, texts[index], ranking.ranks[index], others.length),
+    );
     // The best ones lie on top.
     const drawn = [...ranking.order].reverse().map((index) => this.#points[index]);
     const diamond = svg(
@@ -49,7 +57,11 @@ export class VectorMap {
           "aria-label": `Map of the query and ${counted(documents.length, "document")}. Nearest to the query by similarity: document ${ranking.order[0] + 1}.`,
         },
         svg("rect", { x: 0.5, y: 0.5, width: WIDTH - 1, height: HEIGHT - 1, class: "frame" }),
-        svg("text", { x: WIDTH - 8, y: HEIGHT - 8, class: "axis", "text-anchor": "end" }, `PC1 ${x}`),
+        svg(
+          "text",
+          { x: WIDTH - 8, y: HEIGHT - 8, class: "axis", "text-anchor": "end" },
+          `PC1 ${x}`,
+        ),
         svg("text", { x: 8, y: 16, class: "axis" }, `PC2 ${y}`),
         ...drawn,
         diamond,
@@ -75,9 +87,15 @@ export class VectorMap {
     const short = text.length > 120 ? `${text.slice(0, 120)}\u2026` : text;
     return svg(
       "g",
-      { class: rank <= 3 ? "point best" : "point", transform: `translate(${x} ${y})`, click: () => this.#onChoose(index) },
+      {
+        class: rank <= 3 ? "point best" : "point",
+        transform: `translate(${x} ${y})`,
+        click: () => this.#onChoose(index),
+      },
       svg("circle", { r: count > MOST_NUMBERS ? 4 : 9 }),
-      count > MOST_NUMBERS ? null : svg("text", { "text-anchor": "middle", dy: "0.35em" }, String(rank)),
+      count > MOST_NUMBERS
+        ? null
+        : svg("text", { "text-anchor": "middle", dy: "0.35em" }, String(rank)),
       svg("title", {}, `${rank}. ${short}`),
     );
   }

@@ -4,10 +4,10 @@ const MOST_ROUNDS = 200;
 const SETTLED = 1e-9;
 
 /**
- * Points [x, y] of each vector on the first two principal components, and the share of the whole variance that
- * each component holds. By orthogonal iteration on X'X, which is never formed: a round costs 4 N D. The start is
- * fixed, and each component points to where its largest entry is positive, so that the same vectors give the
- * same map.
+ * Points [x, y] of each vector on the first two principal components, and the share of the whole
+ * variance that each component holds. By orthogonal iteration on X'X, which is never formed: a round
+ * costs 8 N D multiplications. The start is fixed, and each component points to where its largest
+ * entry is positive, so that the same vectors give the same map.
  */
 export function project(vectors) {
   const count = vectors.length;
@@ -86,6 +86,9 @@ function turned(rows, [first, second]) {
 }
 
 function signed(axis) {
-  const largest = axis.reduce((best, value) => (Math.abs(value) > Math.abs(best) + 1e-9 ? value : best), 0);
+  const largest = axis.reduce(
+    (best, value) => (Math.abs(value) > Math.abs(best) + 1e-9 ? value : best),
+    0,
+  );
   return largest < 0 ? axis.map((value) => -value) : axis;
 }

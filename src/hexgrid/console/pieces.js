@@ -20,16 +20,25 @@ export function readable(piece) {
   const bytes = [...piece].map((character) => BYTES.get(character));
   if (bytes.includes(undefined)) return { text: piece, kind: "text" };
   try {
-    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(bytes));
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(
+      Uint8Array.from(bytes),
+    );
     return { text, kind: "text" };
   } catch {
-    return { text: bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(" "), kind: "bytes" };
+    return {
+      text: bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(" "),
+      kind: "bytes",
+    };
   }
 }
 
 /** White space made visible, so that " the" and "the" can be told apart. */
 export const visible = (text) =>
-  text.replaceAll(" ", "\u00b7").replaceAll("\n", "\u21b5").replaceAll("\t", "\u21e5").replaceAll("\r", "\u240d");
+  text
+    .replaceAll(" ", "\u00b7")
+    .replaceAll("\n", "\u21b5")
+    .replaceAll("\t", "\u21e5")
+    .replaceAll("\r", "\u240d");
 
 /**
  * Which tokens a cut keeps, as the server does it: of a text N-1 of its own tokens, on either side, and the

@@ -17,7 +17,8 @@ export function parsed(text, at) {
   return { at, samples };
 }
 
-const unescaped = (value) => value.replace(/\\(.)/g, (_, letter) => (letter === "n" ? "\n" : letter));
+const unescaped = (value) =>
+  value.replace(/\\(.)/g, (_, letter) => (letter === "n" ? "\n" : letter));
 
 /** The sum of a metric's samples that have these labels; null where there are none. */
 export function total(reading, name, labels = {}) {
@@ -38,7 +39,7 @@ function increase(before, after, name, labels) {
 export const rate = (before, after, name, labels) =>
   after.at > before.at ? increase(before, after, name, labels) / (after.at - before.at) : 0;
 
-/** The first name that a served name's model goes by in /metrics; null where the two cannot be brought together. */
+/** What /metrics calls the model of a served name; null where the two cannot be brought together. */
 export function metricName(reading, names, chosen) {
   const known = (reading.samples.get("hexgrid_queue_tokens") ?? []).map((s) => s.labels.model_name);
   // Aliases follow the name that is measured: /v1/models lists the names of a model one after another.

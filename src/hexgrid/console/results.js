@@ -26,7 +26,8 @@ export class Ranking {
     const places = this.#places();
     const focused = this.#list.contains(document.activeElement);
     this.#rows.clear();
-    for (const index of now.order) this.#rows.set(index, this.#row(index, documents[index], now, before, cut));
+    for (const index of now.order)
+      this.#rows.set(index, this.#row(index, documents[index], now, before, cut));
     const rows = [...this.#rows.values()];
     this.#list.replaceChildren(...rows);
     const buttons = rows.map((row) => row.querySelector("button"));
@@ -35,7 +36,8 @@ export class Ranking {
     moveByArrows(this.#list, buttons, (_, place) => this.choose(order[place]), keys);
     const kept = this.#chosen !== null && this.#rows.has(this.#chosen);
     this.choose(kept ? this.#chosen : order[0]);
-    if (focused) this.#rows.get(this.#chosen).querySelector("button").focus({ preventScroll: true });
+    if (focused)
+      this.#rows.get(this.#chosen).querySelector("button").focus({ preventScroll: true });
     if (!calm.matches) this.#glide(places);
   }
 
@@ -60,7 +62,12 @@ export class Ranking {
       element(
         "button",
         { type: "button", click: () => this.choose(index) },
-        element("span", { class: "rank" }, element("span", { class: "unseen" }, "Rank "), String(now.ranks[index])),
+        element(
+          "span",
+          { class: "rank" },
+          element("span", { class: "unseen" }, "Rank "),
+          String(now.ranks[index]),
+        ),
         change(now.ranks[index], before?.ranks[index]),
         element(
           "span",
@@ -69,7 +76,12 @@ export class Ranking {
           signed(similarity),
           before ? element("small", {}, difference(similarity - before.similarities[index])) : null,
         ),
-        element("span", { class: "text" }, cut[index] ? element("b", { class: "cut" }, "cut") : null, text),
+        element(
+          "span",
+          { class: "text" },
+          cut[index] ? element("b", { class: "cut" }, "cut") : null,
+          text,
+        ),
         bar,
       ),
     );
@@ -83,7 +95,11 @@ export class Ranking {
   #glide(places) {
     for (const [index, row] of this.#rows) {
       const by = (places.get(index) ?? NaN) - row.getBoundingClientRect().top;
-      if (by) row.animate([{ transform: `translateY(${by}px)` }, { transform: "none" }], { duration: MOVE_MS, easing: "ease-out" });
+      if (by)
+        row.animate([{ transform: `translateY(${by}px)` }, { transform: "none" }], {
+          duration: MOVE_MS,
+          easing: "ease-out",
+        });
     }
   }
 }
@@ -91,12 +107,19 @@ export class Ranking {
 /** The minus sign, which is as wide as the digits are. */
 export const signed = (number) => number.toFixed(4).replace("-", "\u2212");
 
-const difference = (number) => `${number < -0.00005 ? "\u2212" : "+"}${Math.abs(number).toFixed(4)}`;
+const difference = (number) =>
+  `${number < -0.00005 ? "\u2212" : "+"}${Math.abs(number).toFixed(4)}`;
 
 function change(rank, before) {
   if (before === undefined) return element("span", { class: "change" });
   const by = before - rank;
-  if (by === 0) return element("span", { class: "change" }, "=", element("span", { class: "unseen" }, " unmoved, "));
+  if (by === 0)
+    return element(
+      "span",
+      { class: "change" },
+      "=",
+      element("span", { class: "unseen" }, " unmoved, "),
+    );
   const [name, arrow] = by > 0 ? ["up", "\u25b2"] : ["down", "\u25bc"];
   return element(
     "span",

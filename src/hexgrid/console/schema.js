@@ -9,9 +9,17 @@ export function typeOf(schema) {
   const options = schema.anyOf ?? schema.oneOf ?? schema.allOf;
   // null is the default wherever it may stand, which is said once for all.
   if (options) return joined(options.filter((option) => option.type !== "null").map(typeOf), " | ");
-  if (schema.enum) return joined(schema.enum.map((value) => [JSON.stringify(value)]), " | ");
+  if (schema.enum)
+    return joined(
+      schema.enum.map((value) => [JSON.stringify(value)]),
+      " | ",
+    );
   if (schema.const !== undefined) return [JSON.stringify(schema.const)];
-  if (Array.isArray(schema.type)) return joined(schema.type.map((type) => [type]), " | ");
+  if (Array.isArray(schema.type))
+    return joined(
+      schema.type.map((type) => [type]),
+      " | ",
+    );
   if (schema.type === "array") return ["list of ", ...grouped(typeOf(schema.items ?? {}))];
   if (schema.type === "object" && typeof schema.additionalProperties === "object") {
     return ["object of ", ...grouped(typeOf(schema.additionalProperties))];
@@ -25,7 +33,7 @@ function joined(lists, between) {
   return lists.flatMap((list, i) => (i ? [between, ...list] : list));
 }
 
-/** One row a field: { name, type, isRequired, standard, bounds, text }; `standard` is its default, if there is one. */
+/** One row a field: { name, type, isRequired, standard, bounds, text }; `standard` is its default. */
 export function fields(schema) {
   const required = new Set(schema.required ?? []);
   return Object.entries(schema.properties ?? {}).map(([name, field]) => ({

@@ -15,8 +15,15 @@ export class TokenView {
   #shown = 0;
   #isOpen = false;
   #abort = new AbortController();
-  #choice = element("select", { id: "token-text", change: () => this.#choose(Number(this.#choice.value)) });
-  #showIds = element("input", { type: "checkbox", id: "token-ids", change: () => this.#body.classList.toggle("with-ids", this.#showIds.checked) });
+  #choice = element("select", {
+    id: "token-text",
+    change: () => this.#choose(Number(this.#choice.value)),
+  });
+  #showIds = element("input", {
+    type: "checkbox",
+    id: "token-ids",
+    change: () => this.#body.classList.toggle("with-ids", this.#showIds.checked),
+  });
   #told = element("p", { class: "hint", role: "status" });
   #body = element("ol", { class: "tokens", "aria-label": "Tokens in their order" });
   #onChoose;
@@ -29,7 +36,13 @@ export class TokenView {
 
   clear() {
     this.#texts = [];
-    this.#panel.replaceChildren(element("p", { class: "hint" }, "The tokens of the query and of each document, once they are ranked."));
+    this.#panel.replaceChildren(
+      element(
+        "p",
+        { class: "hint" },
+        "The tokens of the query and of each document, once they are ranked.",
+      ),
+    );
   }
 
   /** The query is the first text; `settings` are those that were sent. */
@@ -38,11 +51,23 @@ export class TokenView {
     const prompt = settings.prompt === "custom" ? `Instruct: ${settings.instruction}\nQuery:` : "";
     this.#texts = [prompt + settings.query, ...settings.documents];
     this.#choice.replaceChildren(
-      ...this.#texts.map((text, i) => element("option", { value: i }, i ? `${i}  ${text.slice(0, 60)}` : "Query")),
+      ...this.#texts.map((text, i) =>
+        element("option", { value: i }, i ? `${i}  ${text.slice(0, 60)}` : "Query"),
+      ),
     );
     this.#panel.replaceChildren(
-      element("div", { class: "split" }, element("label", { for: "token-text" }, "Text"), this.#choice),
-      element("div", { class: "split" }, this.#told, element("label", { class: "inline" }, this.#showIds, " ids")),
+      element(
+        "div",
+        { class: "split" },
+        element("label", { for: "token-text" }, "Text"),
+        this.#choice,
+      ),
+      element(
+        "div",
+        { class: "split" },
+        this.#told,
+        element("label", { class: "inline" }, this.#showIds, " ids"),
+      ),
       this.#body,
     );
     this.show(Math.min(this.#shown, settings.documents.length));
@@ -89,7 +114,8 @@ export class TokenView {
     const out = kept.filter((is) => !is).length;
     if (out) told.push(`${grouped(out)} cut off`);
     if (pieces.length > MOST_SHOWN) told.push(`the first ${grouped(MOST_SHOWN)} are shown`);
-    if (number === 0 && settings.prompt === "own") told.push("without the model's own instruction, which the server puts in front");
+    if (number === 0 && settings.prompt === "own")
+      told.push("without the model's own instruction, which the server puts in front");
     this.#told.textContent = told.join(", ");
   }
 }
