@@ -173,7 +173,7 @@ def test_other_methods_are_refused(guarded: httpx2.Client) -> None:
     answer = guarded.post("/", json={})
 
     assert error(answer)["code"] == 405
-    assert answer.headers["allow"] == "GET, HEAD"
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 @pytest.mark.parametrize(
