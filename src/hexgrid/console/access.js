@@ -29,14 +29,18 @@ export function accepted() {
 }
 
 function draw() {
+  const place = byId("access");
+  const hadFocus = place.contains(document.activeElement);
   const has = key.get() !== "";
   const label = has ? "Key in use" : "No key";
-  byId("access").replaceChildren(
+  place.replaceChildren(
     element("span", { class: has ? "state has" : "state" }, label),
     has
       ? element("button", { type: "button", click: forget }, "Forget key")
       : element("button", { type: "button", click: () => open("") }, "Enter key"),
   );
+  // Drawn anew when the server has answered, which may be while the button has the focus.
+  if (hadFocus) place.querySelector("button").focus();
 }
 
 function forget() {
