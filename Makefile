@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test test-gpu check format docs bench soak nano wheel-test clean
+.PHONY: install serve test test-gpu test-console pictures check format docs bench soak nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -22,6 +22,14 @@ test: install
 # What needs a GPU, on a machine that has one; elsewhere all of it is skipped.
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu tests/gpu
+
+# The console in a real browser: Debian's chromium, $$CHROMIUM, or that of `playwright install chromium`.
+test-console: install
+	$(BIN)/python -m pytest -m browser tests/browser
+
+# The same, for the docs' pictures, which it writes anew.
+pictures: install
+	CONSOLE_PICTURES=1 $(BIN)/python -m pytest -m browser tests/browser/test_pictures.py
 
 check: install
 	$(BIN)/ruff check .

@@ -211,6 +211,10 @@ class ServerConfig(Checked):
         default=False, text="Serve other addresses than loopback without any key."
     )
     public_metrics: bool = new_setting(default=False, text="Answer /metrics without a key.")
+    no_console: bool = new_setting(
+        default=False,
+        text="Leave out the pages / (console) and /docs (API reference), which browsers get without a key.",
+    )
     isolate_caches: bool = new_setting(
         default=False,
         text="Let no client see by an answer's time what another sent: results, running computations and "

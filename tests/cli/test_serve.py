@@ -16,6 +16,8 @@ import pytest
 import trustme
 from safetensors.torch import load_file, save_file
 
+from hexgrid.cli.serve import _how_to_ask
+from hexgrid.config import ServerConfig
 from tests.cli.hexgrid_process import DEADLINE, Serving, environment, hexgrid, serve
 from tests.server.certificates import PASSWORD, Files
 from tests.server.running import vectors
@@ -81,6 +83,20 @@ def test_it_says_where_it_listens_and_that_a_key_is_needed(
     server: Serving, client: httpx2.Client
 ) -> None:
     assert f"Listening on {server.url} (a key is required)" in server.stderr
+
+
+def test_it_says_where_the_console_is_and_there_it_is(server: Serving) -> None:
+    where = server.wait_for(r"(?m)^or open (\S+) in a browser\.$")[1]
+
+    page = httpx2.get(where, trust_env=False)
+    assert (page.status_code, "<title>hexgrid console</title>" in page.text) == (200, True)
+
+
+@pytest.mark.parametrize(
+    "config", [ServerConfig(no_console=True), ServerConfig(uds=Path("hexgrid.sock"))]
+)
+def test_it_speaks_of_no_console_where_no_browser_finds_one(config: ServerConfig) -> None:
+    assert "browser" not in _how_to_ask(config, "http://127.0.0.1:8000", "m")
 
 
 def test_a_client_may_come_as_soon_as_it_is_told_where(tiny_checkpoint: Path) -> None:

@@ -13,6 +13,7 @@ from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
 from hexgrid.server.auth import LIVENESS_PATHS
+from hexgrid.server.console import PATHS
 from hexgrid.server.registry import Models
 from hexgrid.settings import Secret
 from tests.server.running import KEY, connect, error, serving, variant
@@ -81,7 +82,7 @@ def test_the_paths_below_are_all_there_are(tiny_model: ServedModel) -> None:
     app = create_app(Models([tiny_model]), ServerConfig(), Metrics())
 
     paths = {route.path for route in app.routes if isinstance(route, Route)}
-    assert {path for _, path in GUARDED} | set(LIVENESS) == paths
+    assert {path for _, path in GUARDED} | set(LIVENESS) | PATHS == paths
     assert set(LIVENESS) == LIVENESS_PATHS
 
 

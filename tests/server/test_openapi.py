@@ -13,6 +13,7 @@ from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
 from hexgrid.server.auth import LIVENESS_PATHS
+from hexgrid.server.console import PATHS
 from hexgrid.server.registry import Models
 from tests.server.forms.bodies import BODIES
 from tests.server.running import TEXT, embed
@@ -64,7 +65,7 @@ def test_every_route_is_described_and_no_other(
     served = {
         (route.path, method.lower())
         for route in app.routes
-        if isinstance(route, Route)
+        if isinstance(route, Route) and route.path not in PATHS
         for method in (route.methods or set()) - {"HEAD"}  # comes with GET
     }
 
@@ -121,6 +122,15 @@ def test_the_request_lists_its_choices(document: dict[str, Any]) -> None:
     ]
 
     assert set(choices) == {"float", "base64", "bytes", "bytes_only"}
+
+
+def test_every_field_that_acts_is_explained(document: dict[str, Any]) -> None:
+    refused = {"padding", "media_io_kwargs", "mm_processor_kwargs", "normalize", "task"}
+    fields = schema(document, "EmbeddingRequest")["properties"]
+
+    assert [name for name in fields if "description" not in fields[name]] == [
+        name for name in fields if name in refused
+    ]
 
 
 @pytest.mark.parametrize(

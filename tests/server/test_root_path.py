@@ -56,8 +56,7 @@ def test_the_key_is_needed_with_the_prefix_and_without(client: httpx2.Client, pr
 @pytest.mark.parametrize(
     "target",
     [
-        PREFIX,
-        f"{PREFIX}/",
+        f"{PREFIX}//",
         f"{PREFIX}//health",
         f"/{PREFIX}/health",
         f"{PREFIX}{PREFIX}/health",
@@ -75,7 +74,6 @@ def test_the_key_is_needed_with_the_prefix_and_without(client: httpx2.Client, pr
         f"/health{PREFIX}/v1/models",
         f"/health/{PREFIX}/v1/models",
         "/gw/health",
-        "/gw/v1",
         "//health",
         "/v1/health",
     ],
@@ -90,7 +88,9 @@ def test_escapes_are_read_before_anybody_looks(client: httpx2.Client, target: st
     assert status(client, target.replace("health", "version")) == 401
 
 
-@pytest.mark.parametrize("target", [f"{PREFIX}{PREFIX}/version", f"{PREFIX}//version", PREFIX])
+@pytest.mark.parametrize(
+    "target", [f"{PREFIX}{PREFIX}/version", f"{PREFIX}//version", f"{PREFIX}//"]
+)
 def test_with_the_key_other_spellings_lead_nowhere(client: httpx2.Client, target: str) -> None:
     assert status(client, target, **HEADERS) == 404
 
@@ -131,7 +131,7 @@ def test_what_is_no_prefix_is_refused(prefix: str) -> None:
         root_path_of(ServerConfig(root_path=prefix))
 
 
-@pytest.mark.parametrize("prefix", ["/v1", "/v1/embeddings", "/health"])
+@pytest.mark.parametrize("prefix", ["/v1", "/v1/embeddings", "/health", "/docs", "/console"])
 def test_a_prefix_with_which_our_own_paths_begin_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigError, match=f"--root-path {prefix} is how {prefix}.* begins"):
         root_path_of(ServerConfig(root_path=prefix))

@@ -142,7 +142,10 @@ def _how_to_ask(config: ServerConfig, url: str, model: str) -> str:
         options.append('-H "Authorization: Bearer $HEXGRID_API_KEY"')
     options.append("-H 'Content-Type: application/json'")
     body = f'{{"model": "{model}", "input": "Hello"}}'
-    return (
+    told = (
         f"Listening on {where} ({access}). Try:\n"
         f"  curl {url}/v1/embeddings {' '.join(options)} -d '{body}'"
     )
+    if config.no_console or config.uds is not None:
+        return told
+    return f"{told}\nor open {url}/ in a browser."

@@ -16,6 +16,7 @@ from hexgrid.metrics import Metrics
 from hexgrid.server.access_log import RequestLog
 from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
 from hexgrid.server.body import BodyReader
+from hexgrid.server.console import NAMES, PATHS, console_routes
 from hexgrid.server.conversations import Chats
 from hexgrid.server.cors import answering_browsers, cors_origins
 from hexgrid.server.descriptions import Descriptions
@@ -92,6 +93,13 @@ def create_app(
         Route("/openapi.json", status.openapi),
     ]
 
+    names = {route.path: route.path for route in routes}
+    open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
+    if not config.no_console:
+        routes += console_routes(root_path)
+        names |= NAMES
+        open_paths |= PATHS
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         yield
@@ -106,7 +114,6 @@ def create_app(
             tracing.close()
 
     timed_paths = {route.path for route in embedding_routes if not config.hide_server_timing}
-    open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
@@ -115,7 +122,7 @@ def create_app(
             Middleware(
                 RequestMiddleware,
                 metrics=metrics,
-                known_paths={route.path for route in routes},
+                names=names,
                 timed_paths=timed_paths,
                 log=log,
                 tracing=tracing,

@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from hexgrid import __version__, headers, wire
+from hexgrid.server.field_texts import FIELD_TEXTS
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,9 @@ def openapi_document(root_path: str = "") -> bytes:
     _, schemas = msgspec.json.schema_components(
         sorted(parts, key=lambda part: part.__name__), ref_template=_REFERENCE
     )
+    for name, texts in FIELD_TEXTS.items():
+        for field, text in texts.items():
+            schemas[name]["properties"][field]["description"] = text
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _describe(operation)

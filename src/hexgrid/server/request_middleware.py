@@ -4,7 +4,7 @@ It also answers what nobody else did: a bug of ours is a 500 to the client and a
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +19,9 @@ _logger = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
-    """See above; unknown paths share one name, so that clients can add none to metrics or the log.
+    """See above; `names` are what metrics and the log call each path.
+
+    Unknown paths share one name, so that clients can add none.
 
     Without `log` there are no lines, without `tracing` no traces. Answers of `timed_paths` have
     Server-Timing.
@@ -30,14 +32,14 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         metrics: Metrics,
-        known_paths: Collection[str],
+        names: Mapping[str, str],
         timed_paths: Collection[str],
         log: RequestLog | None,
         tracing: Tracing | None,
     ) -> None:
         self._app = app
         self._metrics = metrics
-        self._known_paths = frozenset(known_paths)
+        self._names = names
         self._timed_paths = frozenset(timed_paths)
         self._log = log
         self._tracing = tracing
@@ -46,8 +48,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = scope["path"]
-        record = new_record(scope, path if path in self._known_paths else "other")
+        record = new_record(scope, self._names.get(scope["path"], "other"))
         if self._tracing is not None:
             self._tracing.begin(record, scope["headers"])
 

@@ -22,8 +22,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:/+=@|-]{1,128}")
 _REQUEST_ID_BYTES = 8
 _METHODS = frozenset("GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
 REQUEST_ID_HEADER = b"x-request-id"
-# Asked every few seconds by machines: logged at debug level only, and not traced.
-_PROBES = frozenset({"/health", "/ping", "/live", "/ready", "/metrics"})
+# Asked every few seconds by machines, or many at once for a page: logged at debug level only, not traced.
+_PROBES = frozenset({"/health", "/ping", "/live", "/ready", "/metrics", "/console"})
 
 
 @dataclass(slots=True)

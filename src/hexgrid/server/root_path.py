@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hexgrid.config import ServerConfig
 from hexgrid.errors import ConfigError
+from hexgrid.server import console
 from hexgrid.server.openapi import OPERATIONS
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -25,10 +26,10 @@ def root_path_of(config: ServerConfig) -> str:
             f"--root-path must be a path such as /embeddings, without a slash at its end, got {prefix!r}",
             param="root_path",
         )
-    for operation in OPERATIONS:
-        if prefix and (operation.path + "/").startswith(prefix + "/"):
+    for path in (*(operation.path for operation in OPERATIONS), *sorted(console.PATHS)):
+        if prefix and (path + "/").startswith(prefix + "/"):
             raise ConfigError(
-                f"--root-path {prefix} is how {operation.path} begins, so that nobody could tell the two "
+                f"--root-path {prefix} is how {path} begins, so that nobody could tell the two "
                 "apart; choose another prefix",
                 param="root_path",
             )
@@ -46,8 +47,8 @@ class RootPathMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._root_path and scope["path"].startswith(self._root_path + "/"):
-            scope = {**scope, "path": scope["path"].removeprefix(self._root_path)}
+        if self._root_path and (scope["path"] + "/").startswith(self._root_path + "/"):
+            scope = {**scope, "path": scope["path"].removeprefix(self._root_path) or "/"}
 
         async def redirecting_send(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 307:
