@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
 from hexgrid.config import ServerConfig
@@ -14,6 +15,8 @@ from hexgrid.server.app import create_app
 from hexgrid.server.auth import LIVENESS_PATHS
 from hexgrid.server.registry import Models
 from tests.server.running import embed
+
+NO_INPUTS: list[Any] = [None, [], [[]], [[1], []], ["a", 1], [-1], {"a": 1}]
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +122,38 @@ def test_the_request_lists_its_choices(document: dict[str, Any]) -> None:
     ]
 
     assert set(choices) == {"float", "base64", "bytes", "bytes_only"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"input": value} for value in NO_INPUTS),
+        *({"dimensions": 0}, {"truncate_prompt_tokens": 0}, {"truncate_prompt_tokens": -2}),
+        *({"cache_salt": ""}, {"cache_salt": "a" * 129}, {"cache_salt": "a/b"}),
+        *({"priority": 2**63}, {"request_id": "a" * 257}, {"padding": "max_length"}),
+        {"mm_processor_kwargs": {"a": 1}},
+    ],
+    ids=str,
+)
+def test_what_is_always_refused_is_not_described(
+    client: httpx2.Client, document: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    described = Draft202012Validator(schema(document, "EmbeddingRequest"))
+
+    assert not described.is_valid({"input": "a"} | fields)
+    assert client.post("/v1/embeddings", json={"input": "a"} | fields).status_code == 400
+
+
+@pytest.mark.parametrize("fields", [{}, {"input": [1]}, {"input": [[1], [2]]}, {"input": ["a"]}])
+def test_what_is_taken_is_described(
+    client: httpx2.Client, document: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    optional = dict.fromkeys(schema(document, "EmbeddingRequest")["properties"].keys() - {"input"})
+    body = {"input": ""} | optional | fields
+
+    assert Draft202012Validator(schema(document, "EmbeddingRequest")).is_valid(body)
+    assert client.post("/v1/embeddings", json=body).status_code == 200
+    assert not {"messages", "normalize"} & body.keys()
 
 
 @pytest.mark.parametrize(

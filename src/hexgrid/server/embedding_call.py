@@ -13,8 +13,8 @@ from hexgrid.errors import RequestError, SchemaError
 from hexgrid.tokenizer import Inputs, Truncation
 from hexgrid.wire import EmbeddingRequest, Input
 
-_MAX_REQUEST_ID_CHARS = 256
-_MAX_CACHE_SALT_CHARS = 128
+MAX_REQUEST_ID_CHARS = 256
+MAX_CACHE_SALT_CHARS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,9 @@ def parse(request: EmbeddingRequest, *, header_id: str | None, new_id: str) -> E
     if request.input is None:
         raise SchemaError("body.input: Field required (missing)", param="body.input")
     request_id = request.request_id
-    if request_id is not None and len(request_id) > _MAX_REQUEST_ID_CHARS:
+    if request_id is not None and len(request_id) > MAX_REQUEST_ID_CHARS:
         raise RequestError(
-            f"request_id takes at most {_MAX_REQUEST_ID_CHARS} characters, got {len(request_id)}",
+            f"request_id takes at most {MAX_REQUEST_ID_CHARS} characters, got {len(request_id)}",
             param="request_id",
         )
     if header_id is not None:
@@ -166,9 +166,9 @@ def _check_cache_salt(salt: str | None) -> None:
             "Parameter 'cache_salt' must be a non-empty string if provided. (parameter=cache_salt)",
             param="cache_salt",
         )
-    if len(salt) > _MAX_CACHE_SALT_CHARS or any(c in salt for c in "@/\\\0"):
+    if len(salt) > MAX_CACHE_SALT_CHARS or any(c in salt for c in "@/\\\0"):
         raise RequestError(
-            f"Parameter 'cache_salt' must be at most {_MAX_CACHE_SALT_CHARS} characters and must not "
+            f"Parameter 'cache_salt' must be at most {MAX_CACHE_SALT_CHARS} characters and must not "
             "contain '@', '/', '\\\\', or NUL. (parameter=cache_salt)",
             param="cache_salt",
         )

@@ -8,6 +8,7 @@ import msgspec
 import orjson
 
 from hexgrid import __version__, wire
+from hexgrid.server.embedding_call import MAX_CACHE_SALT_CHARS, MAX_REQUEST_ID_CHARS
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,27 @@ _EMBEDDING_HEADERS = {
     },
 }
 _REFERENCE = "#/components/schemas/{name}"
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+# What is asked of a request beyond the types of its struct.
+_INPUT = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        _IDS,
+        {"type": "array", "items": _IDS, "minItems": 1},
+    ]
+}
+_BOUNDS: dict[str, dict[str, Any]] = {
+    "dimensions": {"minimum": 1},
+    "truncate_prompt_tokens": {"minimum": -1, "not": {"const": 0}},
+    "request_id": {"maxLength": MAX_REQUEST_ID_CHARS},
+    "cache_salt": {"minLength": 1, "maxLength": MAX_CACHE_SALT_CHARS, "pattern": r"^[^@/\\\x00]+$"},
+    "priority": {"minimum": -(2**63), "maximum": 2**63 - 1},
+    "padding": {"enum": ["do_not_pad"]},
+    "mm_processor_kwargs": {"maxProperties": 0},
+}
+# Refused whatever they hold; `messages` may be null.
+_UNSUPPORTED = ("messages", "normalize")
 
 
 def openapi_document(root_path: str = "") -> bytes:
@@ -88,6 +110,7 @@ def openapi_document(root_path: str = "") -> bytes:
     _, schemas = msgspec.json.schema_components(
         [*structs, wire.ErrorResponse], ref_template=_REFERENCE
     )
+    _bound(schemas["EmbeddingRequest"])
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
@@ -108,6 +131,17 @@ def openapi_document(root_path: str = "") -> bytes:
         "security": [{"key": []}],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+
+
+def _bound(schema: dict[str, Any]) -> None:
+    """Say of EmbeddingRequest what its types do not."""
+    fields = schema["properties"]
+    for name in _UNSUPPORTED:
+        del fields[name]
+    for name, bounds in _BOUNDS.items():
+        fields[name]["anyOf"][0] |= bounds  # the other one is null
+    fields["input"] = _INPUT
+    schema["required"] = ["input"]
 
 
 def _describe(operation: Operation) -> dict[str, Any]:
