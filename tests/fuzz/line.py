@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from socket import SO_LINGER, SOL_SOCKET
 from typing import cast
 
@@ -52,7 +52,8 @@ class Line(asyncio.Protocol):
     def half_close(self) -> None:
         """Say that nothing more is sent."""
         if not self.is_lost:
-            self._transport.write_eof()
+            with suppress(OSError):  # the server was quicker
+                self._transport.write_eof()
 
     def leave(self) -> None:
         """Close it at once, without a word."""

@@ -105,9 +105,9 @@ def test_what_must_not_be_logged_is_a_problem(line: str) -> None:
 
 
 def test_growth_is_that_after_the_warm_up() -> None:
-    flat = [(number, 100 if number >= 100 else 50) for number in range(200)]
-    growing = [(number, 100 + number) for number in range(200)]
+    flat = [(number, 100 if number >= 300 else 50) for number in range(600)]
+    growing = [(number, 100 + number) for number in range(600)]
 
     assert growth_percent(flat) == pytest.approx(0, abs=0.1)
-    assert growth_percent(growing) == pytest.approx(49.5, abs=0.1)
-    assert growth_percent(flat[:20]) is None
+    assert growth_percent(growing) == pytest.approx(74.75, abs=0.1)
+    assert growth_percent(flat[:400]) is None
