@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test test-gpu test-console pictures check format docs bench soak nano wheel-test clean
+.PHONY: install serve test test-gpu test-console pictures check format docs bench soak fuzz audit nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -53,6 +53,21 @@ bench: install
 SOAK_SECONDS ?= 900
 soak: install
 	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS)
+
+# What no client should send: so many cases over real sockets, then requests made from the API description.
+FUZZ_CASES ?= 100000
+FUZZ_SEED ?= 0
+fuzz: install
+	$(BIN)/pip install --quiet --editable ".[audit]" --constraint constraints.txt
+	$(BIN)/python -m tests.fuzz --cases $(FUZZ_CASES) --seed $(FUZZ_SEED)
+	$(BIN)/python -m tests.fuzz.description
+
+# Known faults of what is installed (asks PyPI; fails where one cannot be looked up), and of our code what ruff's
+# rules of security find, with nothing excused.
+audit: install
+	$(BIN)/pip install --quiet --editable ".[audit]" --constraint constraints.txt
+	$(BIN)/ruff check --isolated --select S --ignore S101 src
+	$(BIN)/pip-audit --local --skip-editable --strict
 
 # Train the embedded model anew (docs/nano.md): make nano DATA=directory-of-the-training-files
 nano: install

@@ -286,6 +286,11 @@ class ServerConfig(Checked):
     drain_timeout: float = new_setting(
         30.0, "Seconds that running requests get to finish, once we listen no more.", low=0.0
     )
+    allow_core_dumps: bool = new_setting(
+        default=False,
+        text="Let a crash leave a core dump, and debuggers of the same user read the memory. WARNING: API "
+        "keys and what your users write are in it.",
+    )
     log_level: LogLevel = new_setting(
         "info", "How much is logged. A line a request at info, those of probes at debug."
     )

@@ -47,7 +47,8 @@ class Serving:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.stdout = self.stderr = ""
+        self._stdout: list[str] = []  # lines: adding to one long string takes ever longer
+        self._stderr: list[str] = []
         self._ended = False
         self._news = threading.Condition()
         self._readers = [
@@ -55,6 +56,16 @@ class Serving:
         ]
         for reader in self._readers:
             reader.start()
+
+    @property
+    def stdout(self) -> str:
+        """What it has said there so far."""
+        return "".join(self._stdout)
+
+    @property
+    def stderr(self) -> str:
+        """What it has said there so far."""
+        return "".join(self._stderr)
 
     def wait_for(self, pattern: str) -> "re.Match[str]":
         """What `pattern` matches on stderr, once it does; fails when the process ends before."""
@@ -90,14 +101,14 @@ class Serving:
         assert self.process.stdout is not None
         with self.process.stdout as lines:
             for line in lines:
-                self.stdout += line
+                self._stdout.append(line)
 
     def _read_stderr(self) -> None:
         assert self.process.stderr is not None
         with self.process.stderr as lines:
             for line in lines:
                 with self._news:
-                    self.stderr += line
+                    self._stderr.append(line)
                     self._news.notify_all()
         with self._news:
             self._ended = True

@@ -369,6 +369,33 @@ def test_a_body_that_waits_behind_another_request_is_not_late(
     assert b"HTTP/1.1 408" in answer
 
 
+def test_who_leaves_behind_pipelined_requests_leaves_no_work(
+    tiny_model: ServedModel, runner: GatedRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The request that runs is not the last one on its connection."""
+    metrics = Metrics()
+    body = b'{"input":[1]}'
+    first = HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
+    model = variant(tiny_model, metrics, "m", runner=runner)
+    with serving([model], metrics) as client:
+        with dial(client) as connection:
+            connection.sendall(first + LIVE + LIVE)
+            runner.wait_until_started(1)
+        wait_for_metric(client, "http_requests_total", 1, path="/v1/embeddings", status="499")
+        runner.gate.set()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_nobody_is_told_to_go_on_after_a_refusal(
+    tiny_model: ServedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The request whose body is refused may not have been looked at yet."""
+    head = HEAD + b"expect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n"
+    with serving_one(tiny_model) as client:
+        assert refusal(ask(client, head + b"no chunk\r\n"))["code"] == 400
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_an_idle_connection_is_closed(tiny_model: ServedModel) -> None:
     with serving_one(tiny_model, keep_alive_timeout=0.1) as client, dial(client) as connection:
         connection.sendall(LIVE)

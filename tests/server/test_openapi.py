@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
 from hexgrid.config import ServerConfig
@@ -18,6 +19,8 @@ from hexgrid.server.registry import Models
 from tests.server.forms.bodies import BODIES
 from tests.server.running import TEXT, embed
 
+NO_INPUTS: list[Any] = [None, [], [[]], [[1], []], ["a", 1], [-1], {"a": 1}]
+
 
 @pytest.fixture(scope="module")
 def document(client: httpx2.Client) -> dict[str, Any]:
@@ -26,6 +29,12 @@ def document(client: httpx2.Client) -> dict[str, Any]:
     assert response.headers["content-type"] == "application/json"
     found: dict[str, Any] = response.json()
     return found
+
+
+def validator(document: dict[str, Any], name: str) -> Draft202012Validator:
+    """What tells whether a body is as the schema of that name says."""
+    reference = {"$ref": f"#/components/schemas/{name}"}
+    return Draft202012Validator(reference | {"components": document["components"]})
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -131,6 +140,36 @@ def test_every_field_that_acts_is_explained(document: dict[str, Any]) -> None:
     assert [name for name in fields if "description" not in fields[name]] == [
         name for name in fields if name in refused
     ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"input": value} for value in NO_INPUTS),
+        *({"dimensions": 0}, {"truncate_prompt_tokens": 0}, {"truncate_prompt_tokens": -2}),
+        *({"cache_salt": ""}, {"cache_salt": "a" * 129}, {"cache_salt": "a/b"}),
+        *({"priority": 2**63}, {"request_id": "a" * 257}, {"padding": "max_length"}),
+        {"mm_processor_kwargs": {"a": 1}},
+    ],
+    ids=str,
+)
+def test_what_is_always_refused_is_not_described(
+    client: httpx2.Client, document: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    assert not validator(document, "EmbeddingRequest").is_valid({"input": "a"} | fields)
+    assert client.post("/v1/embeddings", json={"input": "a"} | fields).status_code == 400
+
+
+@pytest.mark.parametrize("fields", [{}, {"input": [1]}, {"input": [[1], [2]]}, {"input": ["a"]}])
+def test_what_is_taken_is_described(
+    client: httpx2.Client, document: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    optional = dict.fromkeys(schema(document, "EmbeddingRequest")["properties"].keys() - {"input"})
+    body = {"input": ""} | optional | fields
+
+    assert validator(document, "EmbeddingRequest").is_valid(body)
+    assert client.post("/v1/embeddings", json=body).status_code == 200
+    assert "normalize" not in body
 
 
 @pytest.mark.parametrize(

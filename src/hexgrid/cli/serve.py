@@ -38,10 +38,13 @@ def command(**flags: Any) -> None:
     """
     config = load(ServerConfig, flags, os.environ)
     hide_secrets(config.api_key, config.ssl_keyfile_password)
+    from hexgrid.server.core_dumps import refuse_core_dumps
     from hexgrid.server.logs import Logs
 
     logs = Logs(config, sys.stderr)
     atexit.register(logs.close)
+    if not config.allow_core_dumps:
+        refuse_core_dumps()
     from hexgrid.server.cors import cors_origins
     from hexgrid.server.root_path import root_path_of
     from hexgrid.server.serving import bind, refuse_open_door

@@ -57,6 +57,7 @@ class Connection(HttpToolsProtocol):
         self._fault: HexgridError | None = None  # what a callback of the parser found
         self._refusal: HexgridError | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
+        self._answered: RequestResponseCycle | None = None  # `cycle` is the last in line
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         counted = CountedTransport(transport)
@@ -76,6 +77,10 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._answered is not None:
+            # uvicorn tells the last in line alone.
+            self._answered.disconnected = not self._answered.response_complete
+            self._answered.message_event.set()
         self._arrival.stop()
         self._reader.stop()
         if self._linger_timer is not None:
@@ -231,7 +236,8 @@ class Connection(HttpToolsProtocol):
         elif self.cycle.response_started:
             self.cycle.keep_alive = False
         else:
-            self.cycle.disconnected = True  # so that nothing else is written
+            self.cycle.disconnected = True  # so that nothing else is written, not even a 100
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
             self._say_refusal()
 
@@ -269,6 +275,10 @@ class Connection(HttpToolsProtocol):
         return bool(self.pipeline) or not (cycle is None or cycle.response_complete)
 
     # What is answered.
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         if self._refusal is None or self.pipeline or self.transport.is_closing():

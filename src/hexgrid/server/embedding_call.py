@@ -15,8 +15,8 @@ from hexgrid.server.conversations import Chat
 from hexgrid.tokenizer import Inputs, Truncation
 from hexgrid.wire import TruncationSide
 
-_MAX_REQUEST_ID_CHARS = 256
-_MAX_CACHE_SALT_CHARS = 128
+MAX_REQUEST_ID_CHARS = 256
+MAX_CACHE_SALT_CHARS = 128
 
 
 class Prompt(NamedTuple):
@@ -105,9 +105,9 @@ class RequestIds(NamedTuple):
         Raises:
             RequestError: that of the body is too long.
         """
-        if in_body is not None and len(in_body) > _MAX_REQUEST_ID_CHARS:
+        if in_body is not None and len(in_body) > MAX_REQUEST_ID_CHARS:
             raise RequestError(
-                f"request_id takes at most {_MAX_REQUEST_ID_CHARS} characters, got {len(in_body)}",
+                f"request_id takes at most {MAX_REQUEST_ID_CHARS} characters, got {len(in_body)}",
                 param="request_id",
             )
         if self.header is not None:
@@ -187,9 +187,9 @@ def _check_cache_salt(salt: str | None) -> None:
             "Parameter 'cache_salt' must be a non-empty string if provided. (parameter=cache_salt)",
             param="cache_salt",
         )
-    if len(salt) > _MAX_CACHE_SALT_CHARS or any(c in salt for c in "@/\\\0"):
+    if len(salt) > MAX_CACHE_SALT_CHARS or any(c in salt for c in "@/\\\0"):
         raise RequestError(
-            f"Parameter 'cache_salt' must be at most {_MAX_CACHE_SALT_CHARS} characters and must not "
+            f"Parameter 'cache_salt' must be at most {MAX_CACHE_SALT_CHARS} characters and must not "
             "contain '@', '/', '\\\\', or NUL. (parameter=cache_salt)",
             param="cache_salt",
         )

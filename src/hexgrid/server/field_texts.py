@@ -24,7 +24,7 @@ FIELD_TEXTS: dict[str, dict[str, str]] = {
         "input_type": "Puts the checkpoint's own prompt for queries or documents before each text",
         "prompt_name": "Puts the checkpoint's prompt of that name before each text",
         "instruction": "Puts 'Instruct: INSTRUCTION\\nQuery:' before each text",
-        "messages": "A conversation, or a list of them, in place of input; the chat template makes a text of each",
+        "messages": "A conversation or a list of them, in place of input; the template makes texts of them",
         "add_generation_prompt": "Of conversations: the beginning of the next answer stands at the end",
         "continue_final_message": "Of conversations: the last message stays open",
         "chat_template": "A template of the request's own; only where the server trusts it",

@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from hexgrid import __version__, headers, wire
+from hexgrid.server.embedding_call import MAX_CACHE_SALT_CHARS, MAX_REQUEST_ID_CHARS
 from hexgrid.server.field_texts import FIELD_TEXTS
 
 
@@ -184,18 +185,45 @@ _EMBEDDING_HEADERS = {
     },
 }
 _REFERENCE = "#/components/schemas/{name}"
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+_MESSAGES = {
+    "type": "array",
+    "items": {"$ref": _REFERENCE.format(name="Message")},
+    "minItems": 1,
+}
+# What is asked of a request beyond the types of its struct.
+_INPUT = [
+    {"type": "string"},
+    {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    _IDS,
+    {"type": "array", "items": _IDS, "minItems": 1},
+    _MESSAGES,
+    {"type": "array", "items": _MESSAGES, "minItems": 1},
+]
+_BOUNDS: dict[str, dict[str, Any]] = {
+    "dimensions": {"minimum": 1},
+    "truncate_prompt_tokens": {"minimum": -1, "not": {"const": 0}},
+    "request_id": {"maxLength": MAX_REQUEST_ID_CHARS},
+    "cache_salt": {"minLength": 1, "maxLength": MAX_CACHE_SALT_CHARS, "pattern": r"^[^@/\\\x00]+$"},
+    "priority": {"minimum": -(2**63), "maximum": 2**63 - 1},
+    "padding": {"enum": ["do_not_pad"]},
+    "mm_processor_kwargs": {"maxProperties": 0},
+}
+# Refused whatever it holds.
+_UNSUPPORTED = "normalize"
 
 
 def openapi_document(root_path: str = "") -> bytes:
     """The OpenAPI 3.1 description as JSON; `root_path` is where a proxy serves the paths."""
     bodies = [t for op in OPERATIONS for t in (op.request, op.response) if t is not None]
-    parts = {part for each in bodies for part in _parts(each)} | {wire.ErrorResponse}
+    parts = {part for each in bodies for part in structs_of(each)} | {wire.ErrorResponse}
     _, schemas = msgspec.json.schema_components(
         sorted(parts, key=lambda part: part.__name__), ref_template=_REFERENCE
     )
     for name, texts in FIELD_TEXTS.items():
         for field, text in texts.items():
             schemas[name]["properties"][field]["description"] = text
+    _bound(schemas["EmbeddingRequest"])
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
@@ -217,6 +245,17 @@ def openapi_document(root_path: str = "") -> bytes:
         "security": [{"key": []}],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+
+
+def _bound(schema: dict[str, Any]) -> None:
+    """Say of EmbeddingRequest what its types do not."""
+    fields = schema["properties"]
+    del fields[_UNSUPPORTED]
+    for name, bounds in _BOUNDS.items():
+        fields[name]["anyOf"][0] |= bounds  # the other one is null
+    fields["input"] |= {"anyOf": _INPUT}
+    del fields["input"]["default"]
+    schema["anyOf"] = [{"required": ["input"]}, {"required": ["messages"]}]
 
 
 def _describe(operation: Operation) -> dict[str, Any]:
@@ -259,14 +298,14 @@ def _content(kind: Any) -> dict[str, Any]:
 
 def _schema(kind: Any) -> dict[str, Any]:
     """Of a struct, of several of which it is one, or of plain lists and numbers."""
-    parts = _parts(kind)
+    parts = structs_of(kind)
     if not parts:
         return msgspec.json.schema(kind)
     references = [{"$ref": _REFERENCE.format(name=part.__name__)} for part in parts]
     return references[0] if len(references) == 1 else {"anyOf": references}
 
 
-def _parts(kind: Any) -> tuple[type[msgspec.Struct], ...]:
+def structs_of(kind: Any) -> tuple[type[msgspec.Struct], ...]:
     """The structs of which a body is one."""
     kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     return tuple(k for k in kinds if isinstance(k, type) and issubclass(k, msgspec.Struct))
