@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test test-gpu check format docs bench soak nano wheel-test clean
+.PHONY: install serve test test-gpu test-vllm check format docs bench soak nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -22,6 +22,10 @@ test: install
 # What needs a GPU, on a machine that has one; elsewhere all of it is skipped.
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu tests/gpu
+
+# Real vLLM servers behind ours. The first run makes an environment for them: minutes, and 3 GB in build/peers.
+test-vllm: install
+	$(BIN)/python -m pytest -m vllm --timeout 900 tests/vllm
 
 check: install
 	$(BIN)/ruff check .

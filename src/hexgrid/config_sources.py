@@ -5,14 +5,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from hexgrid.config import EngineConfig, ServerConfig, all_settings
+from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig, all_settings
 from hexgrid.errors import ConfigError
 from hexgrid.settings import ENV_PREFIX, settings
 
 # Kubernetes puts variables of this form into every pod beside a Service named "hexgrid".
 _KUBERNETES_LINK = re.compile(r"HEXGRID_(SERVICE_.*|PORT_\d+_.*)$")
 
-Config = TypeVar("Config", EngineConfig, ServerConfig)
+Config = TypeVar("Config", EngineConfig, UpstreamConfig, ServerConfig)
 
 
 def load(config: type[Config], flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
@@ -32,6 +32,7 @@ def load(config: type[Config], flags: Mapping[str, Any], environ: Mapping[str, s
             values[setting.name] = setting.parse(text)
     if config is ServerConfig:
         values["engine"] = load(EngineConfig, flags, environ)
+        values["upstreams"] = load(UpstreamConfig, flags, environ)
     return config(**values)
 
 

@@ -158,6 +158,7 @@ class EmbeddingsRoute:
         model.metrics.phase("tokenize", record.timing.ended("tokenize", started))
         record.num_tokens, record.num_truncated = encoded.num_tokens, encoded.num_truncated
         model.check_dimensions(call.request.dimensions)
+        model.check_activation(call.request.use_activation)
         model.tokenizer.check_ids(encoded.token_ids)
         return encoded
 
