@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test test-gpu test-console pictures check format docs bench soak fuzz audit nano wheel-test clean
+.PHONY: install serve test test-gpu test-vllm test-console pictures check format docs bench soak fuzz audit nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -30,6 +30,9 @@ test-console: install
 # The same, for the docs' pictures, which it writes anew.
 pictures: install
 	CONSOLE_PICTURES=1 $(BIN)/python -m pytest -m browser tests/browser/test_pictures.py
+# Real vLLM servers behind ours. The first run makes an environment for them: minutes, and 3 GB in build/peers.
+test-vllm: install
+	$(BIN)/python -m pytest -m vllm --timeout 900 tests/vllm
 
 check: install
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from dashboard import dashboard
 
 from hexgrid.cli import main as hexgrid
-from hexgrid.config import EngineConfig, ServerConfig
+from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig
 from hexgrid.metrics import Metrics
 from hexgrid.server.openapi import openapi_document
 from hexgrid.settings import Setting, settings
@@ -45,6 +45,7 @@ def settings_page() -> str:
     for title, config in (
         ("Server", ServerConfig),
         ("Engine (also of `embed`, `rank`, `verify`, `eval`)", EngineConfig),
+        ("Upstreams", UpstreamConfig),
     ):
         lines += [
             "",

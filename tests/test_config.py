@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hexgrid import config_sources
-from hexgrid.config import EngineConfig, ServerConfig, all_settings
+from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig, all_settings
 from hexgrid.errors import ConfigError
 from hexgrid.settings import Secret, Setting
 
@@ -136,9 +136,11 @@ def test_a_bound_itself_passes_and_what_lies_below_is_refused(name: str) -> None
     assert setting.low is not None
     bound, below = setting.kind(setting.low), setting.kind(setting.low - 1)
 
-    load({name: bound})
+    others = {"engine": "vllm"} if name.startswith("upstream_") else {}
+
+    load({name: bound} | others)
     with pytest.raises(ConfigError, match=f"{setting.flag} must be at least .*, got {below}"):
-        load({name: below})
+        load({name: below} | others)
 
 
 def test_a_port_past_the_last_is_refused() -> None:
@@ -229,10 +231,32 @@ def test_a_setting_without_a_plain_default_says_what_happens(setting: Setting) -
     assert setting.default not in (None, ()) or setting.shown_default or setting.kind is Path
 
 
-def test_every_field_is_a_setting_but_the_engine() -> None:
-    fields = [*dataclasses.fields(ServerConfig), *dataclasses.fields(EngineConfig)]
+def test_every_field_is_a_setting_but_those_that_hold_others() -> None:
+    configs = (ServerConfig, EngineConfig, UpstreamConfig)
+    fields = [field for config in configs for field in dataclasses.fields(config)]
 
-    assert {field.name for field in fields} == {*SETTINGS, "engine"}
+    assert {field.name for field in fields} == {*SETTINGS, "upstreams"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"upstream": ("http://h",)}, "--upstream goes with --engine vllm"),
+        ({"vllm_command": "vllm serve"}, "--vllm-command goes with --engine vllm"),
+        (
+            {"engine": "vllm", "dtype": "float32"},
+            "--dtype goes with --engine native; say it to the upstream",
+        ),
+        ({"engine": "vllm", "prefix_cache_bytes": 0}, "--prefix-cache-bytes goes with"),
+        ({"engine": "vllm", "model": ("a/b", "c/d")}, "--engine vllm serves one MODEL, got 2"),
+    ],
+    ids=str,
+)
+def test_what_would_not_act_with_the_engine_is_refused(
+    flags: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(flags)
 
 
 def test_no_two_settings_share_a_name() -> None:

@@ -6,7 +6,7 @@ reads this file.
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,7 @@ Quantization = Literal["none", "int8"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ClientCertificates = Literal["none", "optional", "required"]
 LogFormat = Literal["console", "json"]
-
+EngineKind = Literal["native", "vllm"]
 
 # For commands that compare vectors: they have no such options, and compute every vector anew.
 CACHE_SETTINGS = (
@@ -128,6 +128,66 @@ class EngineConfig(Checked):
         return dataclasses.replace(
             self, result_cache_bytes=0, result_cache_dir=None, prefix_cache_bytes=0
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamConfig(Checked):
+    """Who computes vectors, if not this process."""
+
+    engine: EngineKind = new_setting(
+        "native",
+        "What computes vectors: hexgrid's own engine, or vLLM, or any other server with OpenAI's embeddings "
+        "API that takes token ids.",
+    )
+    upstream: tuple[str, ...] = new_setting(
+        (),
+        "With --engine vllm: URL of a running server, as http://10.0.0.5:8000 or unix:/path/to/socket; "
+        "repeat for several, all of the same model. The variable takes several, separated by commas.",
+        shown_default="vLLM is started here, by --vllm-command",
+    )
+    upstream_model: str | None = new_setting(
+        None, "What the model is called there.", shown_default="the one model that it lists"
+    )
+    upstream_api_key: Secret | None = new_setting(
+        None,
+        "Key to send there. Prefer the variable: a flag can be read by other users of the machine until the "
+        "process has renamed itself.",
+        shown_default="no key",
+    )
+    upstream_max_calls: int = new_setting(
+        8, "Calls that each upstream gets at a time; what comes meanwhile waits here.", low=1
+    )
+    upstream_start_timeout: float = new_setting(
+        900.0, "Seconds after which the start fails if no upstream computes by then.", low=0.001
+    )
+    vllm_command: str | None = new_setting(
+        None,
+        "With --engine vllm and no --upstream: the command that starts vLLM, with options of your own; MODEL "
+        "and where to listen are added.",
+        shown_default="vllm serve",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.engine == "native":
+            _refuse_given(self, settings(UpstreamConfig), "goes with --engine vllm")
+        if self.upstream and self.vllm_command is not None:
+            raise ConfigError(
+                "--upstream and --vllm-command are two ways to have a vLLM; give one",
+                param="upstream",
+            )
+
+
+# What is said of loading and running weights, which an upstream does.
+_NATIVE_SETTINGS = (
+    "dtype",
+    "quantization",
+    "quantized_dir",
+    "device",
+    "prefix_cache_bytes",
+    "enforce_eager",
+    "num_threads",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,6 +384,19 @@ class ServerConfig(Checked):
         shown_default="no traces",
     )
     engine: EngineConfig = field(default_factory=EngineConfig)
+    upstreams: UpstreamConfig = field(default_factory=UpstreamConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.upstreams.engine == "native":
+            return
+        native = (each for each in settings(EngineConfig) if each.name in _NATIVE_SETTINGS)
+        _refuse_given(self.engine, native, "goes with --engine native; say it to the upstream")
+        if len(self.model) > 1:
+            raise ConfigError(
+                f"--engine {self.upstreams.engine} serves one MODEL, got {len(self.model)}",
+                param="model",
+            )
 
     def has_keys(self) -> bool:
         """Whether a key is needed."""
@@ -344,9 +417,17 @@ class ServerConfig(Checked):
 
 
 def all_settings() -> Iterator[Setting]:
-    """Every setting of the server, those of the engine last."""
+    """Every setting of the server, those of engines last."""
     yield from settings(ServerConfig)
     yield from settings(EngineConfig)
+    yield from settings(UpstreamConfig)
+
+
+def _refuse_given(config: Checked, described: Iterable[Setting], why: str) -> None:
+    """Refuse settings that would not act."""
+    for setting in described:
+        if getattr(config, setting.name) != setting.default:
+            raise ConfigError(f"{setting.flag} {why}", param=setting.name)
 
 
 def _read_keys(path: Path) -> tuple[Secret, ...]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from hexgrid.config import EngineConfig, ServerConfig, all_settings
+from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig, all_settings
 from hexgrid.errors import ConfigError
 from hexgrid.settings import ENV_PREFIX, settings
 
@@ -15,7 +15,7 @@ _KUBERNETES_LINK = re.compile(r"HEXGRID_(SERVICE_.*|PORT_\d+_.*)$")
 # Where clients find the server: ours, and whatever else runs in the same environment.
 URL_VARIABLE = f"{ENV_PREFIX}BASE_URL"
 
-Config = TypeVar("Config", EngineConfig, ServerConfig)
+Config = TypeVar("Config", EngineConfig, UpstreamConfig, ServerConfig)
 
 
 def load(config: type[Config], flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
@@ -35,6 +35,7 @@ def load(config: type[Config], flags: Mapping[str, Any], environ: Mapping[str, s
             values[setting.name] = setting.parse(text)
     if config is ServerConfig:
         values["engine"] = load(EngineConfig, flags, environ)
+        values["upstreams"] = load(UpstreamConfig, flags, environ)
     return config(**values)
 
 

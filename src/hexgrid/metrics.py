@@ -6,7 +6,7 @@ unbounded. docs/metrics.md is made from this file.
 
 from importlib.metadata import version
 from platform import python_version
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +20,7 @@ from prometheus_client import (
 from hexgrid import __version__
 from hexgrid.errors import EngineError, HexgridError, NonFiniteError
 
+Outcome = Literal["answered", "busy", "refused", "failed", "cancelled"]
 Phase = Literal["tokenize", "queue", "forward", "encode"]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -54,6 +55,7 @@ class Metrics:
         self._add_queue()
         self._add_batches()
         self._add_caches()
+        self._add_upstreams()
         ProcessCollector(registry=self._registry)
 
     def http_request(self, path: str, status: int, seconds: float) -> None:
@@ -178,6 +180,30 @@ class Metrics:
             "result_cache_bytes", "Memory of the result cache", "model_name"
         )
 
+    def _add_upstreams(self) -> None:
+        labels = ("model_name", "upstream")
+        self.upstream_tokens = self._gauge(
+            "upstream_outstanding_tokens",
+            "Tokens that an upstream computes or has waiting for us; `upstream` is its place in the settings",
+            *labels,
+        )
+        self.upstream_breaker = self._gauge(
+            "upstream_breaker_state",
+            "0: calls go to the upstream; 1: it is asked whether it can be used; 2: it is left alone",
+            *labels,
+        )
+        self.upstream_calls = self._counter(
+            "upstream_calls",
+            "Calls of an upstream: answered, busy (429), refused (its inputs), failed, cancelled",
+            *labels,
+            "outcome",
+        )
+        self.upstream_retries = self._counter(
+            "upstream_retries",
+            "Calls that were made again, of the same or another upstream",
+            "model_name",
+        )
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         self.instruments.append(Instrument(f"hexgrid_{name}_total", "counter", labels, text))
         return Counter(f"hexgrid_{name}", text, labels, registry=self._registry)
@@ -219,6 +245,7 @@ class ModelMetrics:
         self.reused_tokens = metrics.reused_tokens.labels(model_name)
         self.prefix_cache_bytes = metrics.prefix_cache_bytes.labels(model_name)
         self.result_cache_bytes = metrics.result_cache_bytes.labels(model_name)
+        self.upstream_retries = metrics.upstream_retries.labels(model_name)
         self._phases = {
             phase: metrics.phase_seconds.labels(model_name, phase)
             for phase in ("tokenize", "queue", "forward", "encode")
@@ -237,3 +264,18 @@ class ModelMetrics:
     def phase(self, phase: Phase, seconds: float) -> None:
         """Record how long one phase took."""
         self._phases[phase].observe(seconds)
+
+
+class UpstreamMetrics:
+    """The instruments of one upstream of a served model, its labels filled in."""
+
+    def __init__(self, metrics: Metrics, model_name: str, number: int) -> None:
+        labels = (model_name, str(number))
+        self.outstanding_tokens = metrics.upstream_tokens.labels(*labels)
+        self.breaker_state = metrics.upstream_breaker.labels(*labels)
+        outcomes = get_args(Outcome)
+        self._calls = {each: metrics.upstream_calls.labels(*labels, each) for each in outcomes}
+
+    def call(self, outcome: Outcome) -> None:
+        """Count a call that has ended."""
+        self._calls[outcome].inc()

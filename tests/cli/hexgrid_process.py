@@ -67,10 +67,10 @@ class Serving:
         """What it has said there so far."""
         return "".join(self._stderr)
 
-    def wait_for(self, pattern: str) -> "re.Match[str]":
+    def wait_for(self, pattern: str, seconds: float = DEADLINE) -> "re.Match[str]":
         """What `pattern` matches on stderr, once it does; fails when the process ends before."""
         with self._news:
-            self._news.wait_for(lambda: self._ended or re.search(pattern, self.stderr), DEADLINE)
+            self._news.wait_for(lambda: self._ended or re.search(pattern, self.stderr), seconds)
             found = re.search(pattern, self.stderr)
         assert found, f"no {pattern!r} in: {self.stderr}"
         return found

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from hexgrid.cli.options import config_options
 from hexgrid.cli.serve import command as serve
-from hexgrid.config import EngineConfig, ServerConfig
+from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig
 from hexgrid.config_sources import load
 from hexgrid.settings import Secret, settings
 
@@ -16,7 +16,7 @@ def loaded(*arguments: str) -> ServerConfig:
     found = []
 
     @click.command()
-    @config_options(ServerConfig, EngineConfig)
+    @config_options(ServerConfig, EngineConfig, UpstreamConfig)
     def command(**flags: object) -> None:
         found.append(load(ServerConfig, flags, {}))
 
@@ -26,9 +26,8 @@ def loaded(*arguments: str) -> ServerConfig:
 
 
 def test_every_setting_of_the_server_is_an_option_with_its_help() -> None:
-    described = {
-        s.flag: s for c in (ServerConfig, EngineConfig) for s in settings(c) if s.name != "model"
-    }
+    configs = (ServerConfig, EngineConfig, UpstreamConfig)
+    described = {s.flag: s for c in configs for s in settings(c) if s.name != "model"}
     options = {p.opts[0]: p for p in serve.params if isinstance(p, click.Option)}
 
     assert options.keys() - {"--help"} == described.keys()

@@ -162,11 +162,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"dimensions": 65}, "dimensions", "range [1, 64], got 65"),
     ({"model": "listed", "dimensions": 64}, "dimensions", "Matryoshka dimensions [16, 32], got 64"),
     ({"model": "listed", "dimensions": 65}, "dimensions", "range [1, 64], got 65"),
-    (
-        {"truncate_prompt_tokens": 32_769},
-        "truncate_prompt_tokens",
-        "(32769) is greater than max_model_len (32768). Please request a smaller truncation size.",
-    ),
+    ({"truncate_prompt_tokens": 32_769}, "truncate_prompt_tokens", "(32769) is greater than"),
     ({"truncate_prompt_tokens": 0}, "body.truncate_prompt_tokens", "got 0 (greater_than_equal)"),
     ({"truncate_prompt_tokens": -2}, "body.truncate_prompt_tokens", "got -2 (greater_than_equal)"),
     ({"normalize": True}, "normalize", "Parameter `normalize` was removed; use `use_activation`"),
@@ -204,3 +200,13 @@ def test_what_cannot_be_honoured_is_refused_by_name(
     assert detail["type"] == ("Bad Request" if param.startswith("body.") else "BadRequestError")
     assert detail["param"] == param
     assert message in detail["message"]
+
+
+def test_a_cut_to_more_than_the_maximum_is_refused_by_the_maximum(client: httpx2.Client) -> None:
+    cards = client.get("/v1/models").json()["data"]
+    (limit,) = {card["max_model_len"] for card in cards if card["id"] == "tiny"}
+
+    detail = error(embed(client, TEXT, truncate_prompt_tokens=limit + 1))
+
+    assert f"({limit + 1}) is greater than max_model_len ({limit})" in detail["message"]
+    assert "Please request a smaller truncation size." in detail["message"]

@@ -30,6 +30,8 @@ from tests.server.test_embedding_call import REFUSED
 from tests.server.test_errors import UNLUCKY_ID, BrokenEngine, FailingRunner, UnluckyRunner
 from tests.server.test_faults import ShakyRunner
 from tests.test_errors import all_errors
+from tests.upstream import misbehaving
+from tests.upstream.fronting import open_upstreams
 
 LEAK = re.compile(
     r"/tmp|/home|/root|/usr|\.py\b|\.sqlite3|safetensors|Traceback|0x[0-9a-f]{6}|line \d+"
@@ -247,6 +249,19 @@ def a_lost_store(place: Place) -> Answers:
         return [ask()]
 
 
+def a_refusing_upstream(place: Place) -> Answers:
+    metrics = Metrics()
+    reply = b'{"error":{"message":"at /usr/lib/x.py: secret insides"}}'
+    with misbehaving.running() as server:
+        key = server.key = KEY
+        model = open_upstreams(
+            Path(place.model.root), [server.url], metrics, upstream_api_key=Secret(key)
+        )
+        server.behave = lambda *_: (500, reply, {})
+        with place.serving(model, metrics) as client:
+            return [embed(client, [1])]
+
+
 def too_late(place: Place) -> Answers:
     runner = GatedRunner()
     with place.server(runner, request_timeout=0.05) as client:
@@ -272,6 +287,7 @@ PROVOKED: dict[type[HexgridError], Callable[[Place], Answers]] = {
     errors.EngineError: a_failed_pass,
     errors.NonFiniteError: no_number,
     errors.InputMemoryError: too_little_memory,
+    errors.UpstreamError: a_refusing_upstream,
     errors.EngineUnwellError: an_unwell_engine,
     errors.EngineDeadError: a_hung_engine,
     errors.NotReadyError: an_unwell_engine,

@@ -46,19 +46,23 @@ def model_specs(config: ServerConfig) -> list[ModelSpec]:
 
 
 def open_spec(
-    spec: ModelSpec, config: EngineConfig, metrics: Metrics, report: Callable[[str], None] = say
+    spec: ModelSpec, config: ServerConfig, metrics: Metrics, report: Callable[[str], None] = say
 ) -> ServedModel:
-    """Load one model, telling the user what happens."""
-    from hexgrid.engine.native import open_model
+    """Open one model on the engine that the server was told, telling the user what happens."""
+    if config.upstreams.engine == "native":
+        return _open_native(spec, config.engine, metrics, report)
+    from hexgrid.upstream.opening import open_upstream_model
 
-    return open_model(spec.names, spec.model, config, metrics, report=report)
+    return open_upstream_model(
+        spec.names, spec.model, config.engine, config.upstreams, metrics, report=report
+    )
 
 
 @contextmanager
 def opened(model: str | None, config: EngineConfig) -> Iterator[ServedModel]:
     """One model for an in-process command, closed afterwards."""
     spec = _parse(model or nano.NAME)
-    served = open_spec(spec, config, Metrics())
+    served = _open_native(spec, config, Metrics(), say)
     try:
         yield served
     finally:
@@ -88,6 +92,14 @@ def query_prompt(model: ServedModel, instruction: str | None) -> str:
     if instruction is not None:
         return instruction_prompt(instruction)
     return model.prompt("query", param="prompt")
+
+
+def _open_native(
+    spec: ModelSpec, config: EngineConfig, metrics: Metrics, report: Callable[[str], None]
+) -> ServedModel:
+    from hexgrid.engine.native import open_model  # here, as torch takes seconds
+
+    return open_model(spec.names, spec.model, config, metrics, report=report)
 
 
 def _parse(text: str) -> ModelSpec:

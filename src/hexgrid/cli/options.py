@@ -1,7 +1,7 @@
 """Settings as command-line options: one field of a config class is one option, help and all."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,14 +75,14 @@ def key_option(function: Function) -> Function:
     )(function)
 
 
-def hide_secrets(keys: tuple[Secret, ...], password: Secret | None = None) -> None:
+def hide_secrets(*given: Secret | None) -> None:
     """Rename the process, so that `ps` shows its arguments without these."""
-    secrets = keys if password is None else (*keys, password)
+    secrets = [secret for secret in given if secret is not None]
     shown = [_without(argument, secrets) for argument in sys.argv[1:]]
     setproctitle.setproctitle(" ".join(["hexgrid", *shown]))
 
 
-def _without(argument: str, secrets: tuple[Secret, ...]) -> str:
+def _without(argument: str, secrets: Iterable[Secret]) -> str:
     for secret in secrets:
         argument = argument.replace(secret.value, "***")
     return argument

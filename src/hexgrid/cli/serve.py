@@ -15,7 +15,7 @@ import click
 
 from hexgrid.cli import exit_code
 from hexgrid.cli.options import config_options, hide_secrets
-from hexgrid.config import EngineConfig, ServerConfig
+from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig
 from hexgrid.config_sources import load
 from hexgrid.errors import HexgridError
 
@@ -28,7 +28,7 @@ _logger = logging.getLogger(__name__)
 
 @click.command()
 @click.argument("model", nargs=-1)
-@config_options(ServerConfig, EngineConfig, without=("model",))
+@config_options(ServerConfig, EngineConfig, UpstreamConfig, without=("model",))
 def command(**flags: Any) -> None:
     """Serve embeddings over HTTP.
 
@@ -37,7 +37,7 @@ def command(**flags: Any) -> None:
     hexgrid/nano is served.
     """
     config = load(ServerConfig, flags, os.environ)
-    hide_secrets(config.api_key, config.ssl_keyfile_password)
+    hide_secrets(*config.api_key, config.ssl_keyfile_password, config.upstreams.upstream_api_key)
     from hexgrid.server.core_dumps import refuse_core_dumps
     from hexgrid.server.logs import Logs
 
@@ -105,7 +105,7 @@ def _load_and_serve(
     specs = model_specs(config)
     refuse_shared_names(spec.names for spec in specs)
     metrics = Metrics()
-    models = Models([open_spec(spec, config.engine, metrics, tell) for spec in specs])
+    models = Models([open_spec(spec, config, metrics, tell) for spec in specs])
     app = create_app(models, config, metrics, logs.requests)
     server = new_server(app, config, metrics, certificates, models.drain)
     for model in models:

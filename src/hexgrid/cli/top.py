@@ -38,7 +38,7 @@ def command(
     no terminal, plain lines are printed.
     """
     if api_key is not None:
-        hide_secrets((api_key,))
+        hide_secrets(api_key)
     from hexgrid.monitor.source import opened_source
 
     key = server_key(os.environ) if api_key is None else api_key.value

@@ -33,6 +33,7 @@ class ServedModel:
     engine: Engine
     metrics: ModelMetrics
     description: str  # device, dtype, memory: for people
+    gives_unit_vectors: bool = False  # the engine's states are of length 1: what they were is lost
 
     @property
     def name(self) -> str:
@@ -54,6 +55,15 @@ class ServedModel:
                 f"Model '{self.name}' only supports Matryoshka dimensions "
                 f"{list(self.matryoshka_dimensions)}, got {dimensions}.",
                 param="dimensions",
+            )
+
+    def check_activation(self, use_activation: bool | None) -> None:  # noqa: FBT001 (a request's field)
+        """Refuse to give vectors as they are where the engine has none."""
+        if use_activation is False and self.gives_unit_vectors:
+            raise RequestError(
+                f"Model '{self.name}' gives normalised vectors only: the server that computes them gives no "
+                "others. Leave use_activation out",
+                param="use_activation",
             )
 
     def prompt(self, name: str, *, param: str) -> str:
@@ -96,6 +106,7 @@ class Front:
         precision: str,
         max_num_batched_tokens: int,
         description: str,
+        gives_unit_vectors: bool = False,
     ) -> ServedModel:
         """The model that `engine` computes, under `names`; it is handed token ids of this tokenizer."""
         config = self.outline.config
@@ -114,6 +125,7 @@ class Front:
             engine=engine,
             metrics=metrics,
             description=description,
+            gives_unit_vectors=gives_unit_vectors,
         )
 
 

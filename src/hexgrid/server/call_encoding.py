@@ -54,6 +54,7 @@ def check_encoded(call: EmbeddingCall, model: ServedModel, encoded: Encoded) -> 
         RequestError: either of them.
     """
     model.check_dimensions(call.dimensions)
+    model.check_activation(call.normalize)
     width = call.dimensions or model.embedding_dimension
     if call.packs_bits and width % _BYTE_BITS:
         raise RequestError(
