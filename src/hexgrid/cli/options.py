@@ -75,9 +75,9 @@ def key_option(function: Function) -> Function:
     )(function)
 
 
-def hide_secrets(keys: tuple[Secret, ...], password: Secret | None = None) -> None:
+def hide_secrets(keys: tuple[Secret, ...], *others: Secret | None) -> None:
     """Rename the process, so that `ps` shows its arguments without these."""
-    secrets = keys if password is None else (*keys, password)
+    secrets = (*keys, *(secret for secret in others if secret is not None))
     shown = [_without(argument, secrets) for argument in sys.argv[1:]]
     setproctitle.setproctitle(" ".join(["hexgrid", *shown]))
 

@@ -37,7 +37,7 @@ def command(**flags: Any) -> None:
     hexgrid/nano is served.
     """
     config = load(ServerConfig, flags, os.environ)
-    hide_secrets(config.api_key, config.ssl_keyfile_password)
+    hide_secrets(config.api_key, config.ssl_keyfile_password, config.rate_limit_store)
     from hexgrid.server.logs import Logs
 
     logs = Logs(config, sys.stderr)

@@ -25,6 +25,7 @@ from hexgrid.server.rate_limits import RateLimitMiddleware, RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.request_middleware import RequestMiddleware
 from hexgrid.server.root_path import RootPathMiddleware, root_path_of
+from hexgrid.server.shared_limits import SharedRateLimits
 from hexgrid.server.status import StatusRoutes
 from hexgrid.server.tokenization import TokenizationRoutes
 from hexgrid.server.tracing import Tracing
@@ -55,7 +56,7 @@ def create_app(
     usage = None if config.usage_dir is None else UsageMeter(config.usage_dir)
     endpoint = config.otlp_traces_endpoint
     tracing = None if endpoint is None else Tracing(endpoint)
-    limits = RateLimits()
+    limits = _limits(config)
     bodies = BodyReader(config.max_body_bytes, config.max_json_depth)
     embeddings = EmbeddingsRoute(
         models, config, bodies, limits=limits, usage=usage, threads=threads
@@ -82,6 +83,7 @@ def create_app(
         yield
         models.close()
         threads.shutdown()
+        await limits.close()
         if store is not None:
             store.close()
         if usage is not None:
@@ -123,3 +125,10 @@ def create_app(
     # Outside of Starlette's own handler of errors: a browser may read even the answer to a bug.
     app.middleware_stack = answering_browsers(app.build_middleware_stack(), cors_origins(config))
     return app
+
+
+def _limits(config: ServerConfig) -> RateLimits:
+    """Counted here, or for all servers that share a store."""
+    if config.rate_limit_store is None:
+        return RateLimits()
+    return SharedRateLimits(config.rate_limit_store, request_timeout=config.request_timeout)

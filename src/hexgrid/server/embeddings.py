@@ -31,7 +31,7 @@ from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.request_record import RequestRecord, beginnings, record_of
 from hexgrid.server.usage import UsageMeter
-from hexgrid.server.waiting import result_unless_gone, started_in_thread
+from hexgrid.server.waiting import in_thread, result_unless_gone, started_in_thread
 from hexgrid.text_reader import Check
 from hexgrid.tokenizer import Encoded
 from hexgrid.wire import EmbeddingRequest
@@ -80,11 +80,15 @@ class EmbeddingsRoute:
     ) -> Response:
         record = record_of(request.scope)
         if _is_short(call, model):
-            encoded, future = self._start(_always_wanted, call, model, client, record)
+            encoded = self._encode(_always_wanted, call, model, record)
         else:
-            encoded, future = await started_in_thread(
-                self._threads, self._start, call, model, client, record
-            )
+            encoded = await in_thread(self._threads, self._encode, call, model, record)
+        await self._limits.take_tokens(client, encoded.num_tokens)
+        try:
+            future = await self._submitted(call, model, client, encoded)
+        except HexgridError:
+            await self._limits.give_back(client, encoded.num_tokens)
+            raise
         hidden = await result_unless_gone(future, request.receive)
         record.timing.add_engine(future)
         started = perf_counter()
@@ -108,27 +112,26 @@ class EmbeddingsRoute:
             response.headers["x-hexgrid-truncated"] = str(encoded.num_truncated)
         return response
 
-    def _start(
-        self,
-        check: Check,
-        call: EmbeddingCall,
-        model: ServedModel,
-        client: Client,
-        record: RequestRecord,
-    ) -> tuple[Encoded, Future[Vectors]]:
-        """Everything up to the engine's promise; blocking."""
-        encoded = self._encode(check, call, model, record)
-        self._limits.take_tokens(client, encoded.num_tokens)
-        try:
-            future = model.engine.submit(
-                encoded.token_ids,
-                priority=call.request.priority or 0,
-                salt=self._salt(call.request, client),
-            )
-        except HexgridError:
-            self._limits.give_back(client, encoded.num_tokens)
-            raise
-        return encoded, future
+    async def _submitted(
+        self, call: EmbeddingCall, model: ServedModel, client: Client, encoded: Encoded
+    ) -> Future[Vectors]:
+        """The engine's promise; in a thread where there is much to hand over."""
+        if _is_short(call, model):
+            return self._submit(call, model, client, encoded)
+
+        def submit(_: Check) -> tuple[None, Future[Vectors]]:
+            return None, self._submit(call, model, client, encoded)
+
+        return (await started_in_thread(self._threads, submit))[1]
+
+    def _submit(
+        self, call: EmbeddingCall, model: ServedModel, client: Client, encoded: Encoded
+    ) -> Future[Vectors]:
+        return model.engine.submit(
+            encoded.token_ids,
+            priority=call.request.priority or 0,
+            salt=self._salt(call.request, client),
+        )
 
     def _salt(self, request: EmbeddingRequest, client: Client) -> Salt:
         """Whose caches are used: those of the request's salt, and of the client where each has its own."""
