@@ -27,8 +27,8 @@ from workload import report
 from hexgrid import nano
 from hexgrid.config import EngineConfig, LogFormat, ServerConfig
 from hexgrid.encoding import Vectors
+from hexgrid.engine.native import open_model
 from hexgrid.engine.sequence import NO_SALT, Salt
-from hexgrid.engine.served_model import open_model
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
 from hexgrid.server.logs import Logs

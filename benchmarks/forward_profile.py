@@ -14,7 +14,7 @@ from throughput import PRECISIONS
 from torch.profiler import ProfilerActivity, profile
 from workload import checkpoint, english_texts, report
 
-from hexgrid.engine.served_model import CPU_PART_ROWS
+from hexgrid.engine.native import CPU_PART_ROWS
 from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.int8_file import load_int8
 from hexgrid.model.loading import load_weights

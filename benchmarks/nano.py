@@ -17,7 +17,8 @@ from workload import english_texts, report
 
 from hexgrid import nano
 from hexgrid.config import Dtype, EngineConfig
-from hexgrid.engine.served_model import ServedModel, open_model
+from hexgrid.engine.native import open_model
+from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 
 BATCH_SIZES = (8, 32, 64)

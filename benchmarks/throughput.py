@@ -25,7 +25,8 @@ from workload import checkpoint, english_texts, queries, report
 
 from hexgrid.config import Device, EngineConfig
 from hexgrid.encoding import Vectors
-from hexgrid.engine.served_model import ServedModel, open_model
+from hexgrid.engine.native import open_model
+from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.model.gemm import gemm_rate, linear_operations
 from hexgrid.model.pooling import finish

@@ -17,7 +17,8 @@ import torch
 from hypothesis import settings
 
 from hexgrid.config import EngineConfig
-from hexgrid.engine.served_model import ServedModel, open_model
+from hexgrid.engine.native import open_model
+from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.model.synthetic import make_checkpoint
 from tests.checkpoints import CheckpointFactory, write_checkpoint

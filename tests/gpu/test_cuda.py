@@ -10,8 +10,9 @@ from torch.nn.functional import cosine_similarity
 
 from hexgrid import nano
 from hexgrid.config import EngineConfig
+from hexgrid.engine.native import open_model
 from hexgrid.engine.runner import TorchRunner
-from hexgrid.engine.served_model import ServedModel, open_model
+from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.model.attention import flash, sdpa
 from hexgrid.model.kv_cache import KVCache

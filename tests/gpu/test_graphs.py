@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from hexgrid.config import EngineConfig
+from hexgrid.engine.native import open_model
 from hexgrid.engine.runner import TorchRunner
-from hexgrid.engine.served_model import open_model
 from hexgrid.engine.shared_prefixes import SharedPrefixes
 from hexgrid.metrics import Metrics
 from hexgrid.model.cuda_graphs import BUCKETS, Bucket, CudaRecorder, Graph, Graphs

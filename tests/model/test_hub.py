@@ -79,7 +79,7 @@ ASK = """
 import json, sys
 from pathlib import Path
 from hexgrid.errors import CheckpointError
-from hexgrid.model.hub import resolve
+from hexgrid.model.hub import OUTLINE_FILES, resolve
 answers = {}
 for model, revision in json.loads(sys.argv[1]):
     try:
@@ -87,8 +87,13 @@ for model, revision in json.loads(sys.argv[1]):
         answers[f"{model}@{revision}"] = str(found)
     except CheckpointError as error:
         answers[f"{model}@{revision}"] = str(error)
-print(json.dumps(answers))
+outline = resolve("acme/open", download_dir=Path(sys.argv[3]), files=OUTLINE_FILES)
+print(json.dumps(answers | {"outline": str(outline)}))
 """
+
+
+def files_in(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*.*")}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +112,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
         done = subprocess.run(
-            [sys.executable, "-c", ASK, json.dumps(asked), cache / "download"],
+            [
+                *(sys.executable, "-c", ASK, json.dumps(asked)),
+                *(cache / "download", cache / "outline"),
+            ],
             env=environ,
             capture_output=True,
             text=True,
@@ -145,9 +153,12 @@ def test_a_download_takes_weights_and_json_but_neither_pickles_nor_code(
 ) -> None:
     directory = Path(answers["acme/open@main"])
 
-    downloaded = {str(path.relative_to(directory)) for path in directory.rglob("*.*")}
-    assert downloaded == {"config.json", "1_Pooling/config.json", "model.safetensors"}
+    assert files_in(directory) == {"config.json", "1_Pooling/config.json", "model.safetensors"}
     assert directory.name == COMMIT
+
+
+def test_a_download_of_the_outline_leaves_the_weights(answers: dict[str, str]) -> None:
+    assert files_in(Path(answers["outline"])) == {"config.json", "1_Pooling/config.json"}
 
 
 def test_a_directory_is_itself(tmp_path: Path) -> None:

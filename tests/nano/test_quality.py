@@ -15,7 +15,8 @@ import torch
 from hexgrid import nano
 from hexgrid.config import EngineConfig
 from hexgrid.encoding import Vectors
-from hexgrid.engine.served_model import ServedModel, open_model
+from hexgrid.engine.native import open_model
+from hexgrid.engine.served_model import ServedModel
 from hexgrid.evaluation.datasets import EvaluationSet, PairSet, RetrievalSet
 from hexgrid.evaluation.local import embed_with
 from hexgrid.evaluation.run import evaluate

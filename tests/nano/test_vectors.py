@@ -5,7 +5,8 @@ import pytest
 
 from hexgrid import nano
 from hexgrid.config import EngineConfig
-from hexgrid.engine.served_model import ServedModel, open_model
+from hexgrid.engine.native import open_model
+from hexgrid.engine.served_model import ServedModel
 from hexgrid.evaluation.datasets import EvaluationSet, RetrievalSet
 from hexgrid.metrics import Metrics
 from hexgrid.model.pooling import finish

@@ -8,7 +8,8 @@ import httpx2
 import pytest
 
 from hexgrid.config import EngineConfig
-from hexgrid.engine.served_model import ServedModel, open_model
+from hexgrid.engine.native import open_model
+from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.model.synthetic import make_checkpoint
 from hexgrid.tokenizer import Tokenizer

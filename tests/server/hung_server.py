@@ -15,8 +15,8 @@ from pathlib import Path
 from hexgrid.config import EngineConfig, ServerConfig
 from hexgrid.encoding import Vectors
 from hexgrid.engine.engine import NativeEngine
+from hexgrid.engine.native import open_model
 from hexgrid.engine.sequence import Salt
-from hexgrid.engine.served_model import open_model
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
 from hexgrid.server.ending import Ending

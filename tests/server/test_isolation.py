@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from hexgrid.config import EngineConfig
-from hexgrid.engine.served_model import open_model
+from hexgrid.engine.native import open_model
 from hexgrid.metrics import Metrics
 from hexgrid.server.key_store import KeyStore, Limits
 from hexgrid.settings import Secret

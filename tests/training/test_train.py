@@ -13,7 +13,7 @@ import ship
 import train
 from batches import Source
 from hexgrid.config import EngineConfig
-from hexgrid.engine.served_model import open_model
+from hexgrid.engine.native import open_model
 from hexgrid.metrics import Metrics
 from student import Student
 from tests.training.conftest import DESIGN

@@ -10,7 +10,7 @@ import click
 from hexgrid import nano
 from hexgrid.config import EngineConfig, ServerConfig
 from hexgrid.encoding import Vectors
-from hexgrid.engine.served_model import ServedModel, instruction_prompt, open_model
+from hexgrid.engine.served_model import ServedModel, instruction_prompt
 from hexgrid.errors import ConfigError
 from hexgrid.metrics import Metrics
 from hexgrid.model import pooling
@@ -49,6 +49,8 @@ def open_spec(
     spec: ModelSpec, config: EngineConfig, metrics: Metrics, report: Callable[[str], None] = say
 ) -> ServedModel:
     """Load one model, telling the user what happens."""
+    from hexgrid.engine.native import open_model
+
     return open_model(spec.names, spec.model, config, metrics, report=report)
 
 

@@ -31,7 +31,9 @@ class Admission:
         metrics: ModelMetrics,
         *,
         max_num_queued_tokens: int,
+        on_news: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_news` is called, under the lock, whenever `next_batch` may have changed its mind."""
         self.tokens_per_second = 0.0  # as the engine measures it; 0: not yet
         self._closed: Refusal | None = None  # why nothing is taken any more
         self._paused: Refusal | None = None  # why nothing is taken at the moment
@@ -42,6 +44,7 @@ class Admission:
         self._max_num_queued_tokens = max_num_queued_tokens
         self._open: dict[Key, Sequence] = {}  # what waits or runs
         self._news = threading.Condition()  # notified of what the engine's thread waits for
+        self._on_news = on_news
         metrics.queue_sequences.set_function(lambda: len(scheduler))
         metrics.queue_tokens.set_function(lambda: scheduler.num_waiting_tokens)
         metrics.queue_max_tokens.set(max_num_queued_tokens)
@@ -62,7 +65,7 @@ class Admission:
             self._refuse_overload(self._num_new_tokens(token_ids, keys))
             for index, (ids, key) in enumerate(zip(token_ids, keys, strict=True)):
                 self._place(ids, key, Place(submission, index), salt)
-            self._news.notify()
+            self._tell()
         submission.future.add_done_callback(lambda _: self._drop_rest(submission))
 
     @property
@@ -113,7 +116,7 @@ class Admission:
         """Take nothing any more; the first to say so is heard."""
         with self._news:
             self._closed = self._closed or refusal
-            self._news.notify_all()
+            self._tell()
 
     def pause(self, refusal: Refusal) -> None:
         """Take nothing until `resume`."""
@@ -124,6 +127,7 @@ class Admission:
         """Take what comes."""
         with self._news:
             self._paused = None
+            self._tell()
 
     def fail_all(
         self, error_at: Callable[[int], HexgridError], taken_out: Batch | None = None
@@ -136,11 +140,15 @@ class Admission:
         for sequence in everyone:
             sequence.fail(error_at)
 
+    def _tell(self) -> None:
+        self._news.notify_all()
+        self._on_news()
+
     def _refuse_all(self) -> None:
         refusal = self._closed or self._paused
         if refusal is not None:
             self._is_asked_for = True
-            self._news.notify_all()
+            self._tell()
             raise refusal()
 
     def _num_new_tokens(self, token_ids: Items[TokenIds], keys: Items[Key]) -> int:
@@ -203,3 +211,4 @@ class Admission:
                     if sequence.done:
                         self._scheduler.drop(sequence)
                         self._forget(sequence)
+                self._tell()

@@ -14,34 +14,22 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from collections.abc import Sequence as Items
-from concurrent.futures import Future
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 
 from hexgrid.encoding import Vectors
-from hexgrid.engine.admission import Admission
 from hexgrid.engine.health import Health
 from hexgrid.engine.long_pass import SHARE, LongPass
 from hexgrid.engine.protocols import DeviceLostError, Runner
+from hexgrid.engine.queued_engine import QueuedEngine, note_run, stopped, stopping
 from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.result_store import ResultStore
 from hexgrid.engine.scheduler import Scheduler
-from hexgrid.engine.sequence import NO_SALT, Batch, Salt, Sequence, Submission
+from hexgrid.engine.sequence import Batch, Sequence
 from hexgrid.engine.watchdog import Clock, Watchdog, WatchedRunner
-from hexgrid.errors import (
-    EngineClosedError,
-    EngineError,
-    HexgridError,
-    InputMemoryError,
-    NonFiniteError,
-)
+from hexgrid.errors import EngineError, HexgridError, InputMemoryError, NonFiniteError
 from hexgrid.metrics import ModelMetrics
 from hexgrid.model.pooling import finite_rows
-from hexgrid.wire import TokenIds
-
-# Weight of the newest batch in the running token rate: about the last ten batches count.
-_RATE_SMOOTHING = 0.2
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +43,7 @@ class _Running:
     collect: Callable[[], Vectors]
 
 
-class NativeEngine:
+class NativeEngine(QueuedEngine):
     """See `protocols.Engine`."""
 
     def __init__(
@@ -71,49 +59,28 @@ class NativeEngine:
         clock: Clock = monotonic,
     ) -> None:
         """A call of `runner` that takes longer than `forward_timeout` seconds hangs (see watchdog.py)."""
-        self.hidden_size = runner.hidden_size
-        self._store = store
-        self._metrics = metrics
-        self._max_num_batched_tokens = scheduler.max_num_batched_tokens
-        self._admission = Admission(
-            scheduler, results, metrics, max_num_queued_tokens=max_num_queued_tokens
+        super().__init__(
+            scheduler,
+            metrics,
+            hidden_size=runner.hidden_size,
+            results=results,
+            store=store,
+            max_num_queued_tokens=max_num_queued_tokens,
         )
+        self._max_num_batched_tokens = scheduler.max_num_batched_tokens
         self._forward_timeout = forward_timeout
         self._watchdog = Watchdog(forward_timeout, self._on_hang, clock)
         self._runner = WatchedRunner(runner, self._watchdog, scheduler.max_num_batched_tokens)
         self._long: LongPass | None = None
         self._health = Health(self._runner, self._admission)
-        self.death = self._health.death
         self._is_over = threading.Event()  # the thread has ended, or is given up
         self.death.add_done_callback(lambda _: self._is_over.set())
         self._thread = threading.Thread(target=self._loop, name="hexgrid-engine", daemon=True)
         self._thread.start()
 
-    def submit(
-        self, token_ids: Items[TokenIds], *, priority: int = 0, salt: Salt = NO_SALT
-    ) -> Future[Vectors]:
-        """See `protocols.Engine.submit`."""
-        assert token_ids, "a submission without inputs would never be answered"
-        submission = Submission(
-            len(token_ids),
-            priority=priority,
-            hidden_size=self.hidden_size,
-            submitted_at=perf_counter(),
-        )
-        self._admission.take(token_ids, submission, salt)
-        return submission.future
-
-    def retry_after(self) -> int:
-        """See `protocols.Engine.retry_after`."""
-        return self._admission.retry_after()
-
-    def check_health(self) -> None:
-        """See `protocols.Engine.check_health`."""
-        self._admission.check_open()
-
     def close(self) -> None:
         """See `protocols.Engine.close`."""
-        self._admission.close(lambda: EngineClosedError("The server is shutting down"))
+        self._admission.close(stopping)
         self._is_over.wait()
         self._watchdog.close()
         if self._store is not None and not self.death.done():
@@ -143,14 +110,14 @@ class NativeEngine:
         except BaseException as error:  # whatever it is, nobody may wait for a dead thread
             _logger.critical("The engine's thread ends", exc_info=error)
             taken_out = [*batch, *([] if running is None else running.batch)]
-            self._health.die(_cause_of_death(error), taken_out)
+            self._die(_cause_of_death(error), taken_out)
         else:
-            self._admission.fail_all(_stopped)
+            self._admission.fail_all(stopped)
         finally:
             self._is_over.set()
 
     def _on_hang(self) -> None:
-        self._health.die(
+        self._die(
             f"The engine is stuck: a pass takes longer than --forward-timeout {self._forward_timeout:g} "
             "seconds"
         )
@@ -164,14 +131,12 @@ class NativeEngine:
     def _start(self, batch: Batch) -> _Running | None:
         """Start the forward pass of what the store does not have; a long one takes its steps later."""
         if self._store is not None:
-            batch = self._answer_from_store(self._store, batch)
+            with self._watchdog.watching():  # a disk can hang, too
+                batch = self._rest_of(batch)
             if not batch:
                 return None
         now = perf_counter()
-        self._metrics.batch_sequences.observe(len(batch))
-        self._metrics.batch_tokens.observe(sum(s.num_tokens for s in batch))
-        for sequence in batch:
-            self._metrics.phase("queue", now - sequence.places[0].submission.submitted_at)
+        self._note_start(batch, now)
         if self._is_long(batch):
             (sequence,) = batch
             self._long = LongPass(sequence, self._runner.steps(sequence.token_ids))
@@ -196,20 +161,8 @@ class NativeEngine:
             self._suspect(long.sequence, _blame(long.sequence, error))
         self._long = None
         if hidden is not None:
-            self._note_pass([long.sequence], long.seconds)
+            self._note_computed([long.sequence], long.seconds)
             self._answer([long.sequence], hidden)
-
-    def _answer_from_store(self, store: ResultStore, batch: Batch) -> Batch:
-        """The rest of `batch`, whose vectors are not in the store."""
-        with self._watchdog.watching():
-            found = store.get([sequence.key for sequence in batch])
-        self._metrics.result_store_hits.inc(len(found))
-        now = perf_counter()
-        for sequence in batch:
-            if sequence.key in found:
-                sequence.note_cached(now)
-        self._answer_with([(s, found[s.key]) for s in batch if s.key in found])
-        return [sequence for sequence in batch if sequence.key not in found]
 
     def _run(self, batch: Batch) -> Callable[[], Vectors]:
         """Start the forward pass; an error is kept for `collect`, whose caller knows what to do."""
@@ -224,10 +177,10 @@ class NativeEngine:
             hidden = running.collect()
         except Exception as error:  # noqa: BLE001 (the same)
             self._note_failure(running.batch, error)
-            _note_run(running.batch, perf_counter() - running.started_at)
+            note_run(running.batch, perf_counter() - running.started_at)
             self._run_by_halves(running.batch, error)
             return
-        self._note_pass(running.batch, perf_counter() - running.started_at)
+        self._note_computed(running.batch, perf_counter() - running.started_at)
         self._answer(running.batch, hidden)
 
     def _run_by_halves(self, batch: Batch, error: Exception) -> None:
@@ -250,17 +203,6 @@ class NativeEngine:
             if not is_good:
                 self._retry_in_float32(sequence)
 
-    def _keep_and_answer(self, rows: list[tuple[Sequence, Vectors]]) -> None:
-        """Answer with what was computed."""
-        if self._store is not None:
-            self._store.put([(sequence.key, row) for sequence, row in rows])
-        self._answer_with(rows)
-
-    def _answer_with(self, rows: list[tuple[Sequence, Vectors]]) -> None:
-        self._admission.keep(rows)
-        for sequence, row in rows:
-            sequence.answer(row)
-
     def _suspect(self, sequence: Sequence, error_at: Callable[[int], HexgridError]) -> None:
         """Fail the one input at fault; but everyone, if no pass works any more."""
         if self._health.check():
@@ -279,23 +221,13 @@ class NativeEngine:
         else:
             self._suspect(sequence, _not_finite)
 
+    def _note_computed(self, batch: Batch, seconds: float) -> None:
+        self._note_pass(batch, seconds)
+        self._note_rate(sum(sequence.num_tokens for sequence in batch), seconds)
+
     def _note_failure(self, batch: Batch, error: Exception) -> None:
         self._metrics.failed_batches.inc()
         _logger.warning("A forward pass of %d inputs failed", len(batch), exc_info=error)
-
-    def _note_pass(self, batch: Batch, seconds: float) -> None:
-        self._metrics.phase("forward", seconds)
-        _note_run(batch, seconds)
-        rate = sum(sequence.num_tokens for sequence in batch) / seconds
-        old = self._admission.tokens_per_second or rate
-        self._admission.tokens_per_second = old + _RATE_SMOOTHING * (rate - old)
-
-
-def _note_run(batch: Batch, seconds: float) -> None:
-    """Let everyone who waits for some of `batch` know that it ran until now."""
-    now = perf_counter()
-    for sequence in batch:
-        sequence.note_run(now - seconds, now)
 
 
 def _cause_of_death(error: BaseException) -> str:
@@ -341,7 +273,3 @@ def _not_finite(index: int) -> NonFiniteError:
         param="input",
         index=index,
     )
-
-
-def _stopped(_: int) -> EngineClosedError:
-    return EngineClosedError("The server stopped before it reached this request")

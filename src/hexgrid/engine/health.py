@@ -10,13 +10,10 @@ The rules:
 """
 
 import logging
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 
 from hexgrid.engine.admission import Admission
 from hexgrid.engine.protocols import DeviceLostError, Runner
-from hexgrid.engine.sequence import Batch
-from hexgrid.errors import EngineDeadError, EngineUnwellError
+from hexgrid.errors import EngineUnwellError
 from hexgrid.model.pooling import finite_rows
 
 _PROBE = [[0]]
@@ -26,10 +23,9 @@ _logger = logging.getLogger(__name__)
 
 
 class Health:
-    """Of one engine; its thread probes, any thread may call `die`."""
+    """Of one engine, whose thread alone may call."""
 
     def __init__(self, runner: Runner, admission: Admission) -> None:
-        self.death: Future[str] = Future()  # see `protocols.Engine`
         self._runner = runner
         self._admission = admission
 
@@ -53,18 +49,6 @@ class Health:
             self._admission.resume()
         else:
             self._admission.pause(_unwell)
-
-    def die(self, reason: str, taken_out: Batch | None = None) -> None:
-        """Answer everyone, also while the engine's thread hangs, and let nobody in any more.
-
-        `taken_out` may be known to nobody but that thread; those that were answered already stay so.
-        """
-        _logger.critical("%s: nothing can be answered any more", reason)
-        message = f"{reason}; the server must be started again"
-        self._admission.close(lambda: EngineDeadError(message))
-        self._admission.fail_all(lambda _: EngineDeadError(message), taken_out)
-        with suppress(InvalidStateError):  # it died of something else at this moment
-            self.death.set_result(reason)
 
     def _probe(self) -> bool:
         try:

@@ -62,23 +62,42 @@ class _Expected(NamedTuple):
     asked_by: str = "config.json"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a directory holds; `tensors` are keyed by their names without `model.`."""
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What a directory says beside its weights."""
 
     directory: Path
     config: ModelConfig
-    tensors: dict[str, TensorEntry]
     prompts: dict[str, str]
 
     @property
     def tokenizer_path(self) -> Path:
         return self.directory / "tokenizer.json"
 
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Outline):
+    """What a directory holds; `tensors` are keyed by their names without `model.`."""
+
+    tensors: dict[str, TensorEntry]
+
     @property
     def num_bytes(self) -> int:
         """Bytes of all weights as they are stored."""
         return sum(_DTYPE_BYTES[t.dtype] * math.prod(t.shape) for t in self.tensors.values())
+
+
+def open_outline(directory: Path) -> Outline:
+    """Read and check what does not need the weights, which need not be there.
+
+    Raises:
+        CheckpointError: anything of it that keeps the directory from being served, by name.
+    """
+    config = model_config.parse(read_json_object(directory, "config.json"))
+    _check_modules(directory)
+    if not file_in(directory, "tokenizer.json").is_file():
+        raise CheckpointError(f"{directory} has no tokenizer.json")
+    return Outline(directory=directory, config=config, prompts=_read_prompts(directory))
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
@@ -87,14 +106,13 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     Raises:
         CheckpointError: anything that keeps the directory from being served, by name.
     """
-    config = model_config.parse(read_json_object(directory, "config.json"))
-    _check_modules(directory)
-    if not file_in(directory, "tokenizer.json").is_file():
-        raise CheckpointError(f"{directory} has no tokenizer.json")
+    outline = open_outline(directory)
     tensors = _list_tensors(directory)
     tensors.pop(_IGNORED, None)
-    _check_tensors(tensors, _expected_tensors(config, tensors))
-    return Checkpoint(directory, config, tensors, _read_prompts(directory))
+    _check_tensors(tensors, _expected_tensors(outline.config, tensors))
+    return Checkpoint(
+        directory=directory, config=outline.config, prompts=outline.prompts, tensors=tensors
+    )
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -3,6 +3,7 @@
 The hub's own variables act as everywhere: HF_HUB_OFFLINE, HF_TOKEN, HF_HOME.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -16,12 +17,11 @@ from huggingface_hub.errors import (
 
 from hexgrid.errors import CheckpointError
 
-# Weights as safetensors and JSON beside them; never pickles, never code.
-_FILES = ["*.json", "*.safetensors"]
 
-
-def download(model: str, *, revision: str | None, download_dir: Path | None) -> Path:
-    """The directory of the hub id `model`; a progress bar shows while it is downloaded.
+def download(
+    model: str, *, revision: str | None, download_dir: Path | None, files: Sequence[str]
+) -> Path:
+    """The directory of the hub id `model` with the `files` of these patterns; a progress bar shows.
 
     Raises:
         CheckpointError: unknown, gated or unreachable repository.
@@ -29,7 +29,7 @@ def download(model: str, *, revision: str | None, download_dir: Path | None) -> 
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                model, revision=revision, cache_dir=download_dir, allow_patterns=_FILES
+                model, revision=revision, cache_dir=download_dir, allow_patterns=list(files)
             )
         )
     except Exception as error:
