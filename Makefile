@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test test-gpu check format docs bench soak nano wheel-test clean
+.PHONY: install serve test test-gpu test-ray check format docs bench soak nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -22,6 +22,11 @@ test: install
 # What needs a GPU, on a machine that has one; elsewhere all of it is skipped.
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu tests/gpu
+
+# A real cluster of Ray on this machine, and the charts; about fifteen minutes on two cores.
+test-ray: install
+	$(BIN)/pip install --quiet --editable ".[dev,test-ray]" --constraint constraints.txt
+	$(BIN)/python -m pytest -m ray tests/scale
 
 check: install
 	$(BIN)/ruff check .

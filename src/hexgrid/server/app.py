@@ -26,7 +26,7 @@ from hexgrid.server.registry import Models
 from hexgrid.server.request_middleware import RequestMiddleware
 from hexgrid.server.root_path import RootPathMiddleware, root_path_of
 from hexgrid.server.shared_limits import SharedRateLimits
-from hexgrid.server.status import StatusRoutes
+from hexgrid.server.status import Exposition, StatusRoutes
 from hexgrid.server.tokenization import TokenizationRoutes
 from hexgrid.server.tracing import Tracing
 from hexgrid.server.usage import UsageMeter
@@ -41,10 +41,12 @@ def create_app(
     config: ServerConfig,
     metrics: Metrics,
     log: RequestLog | None = None,
+    exposition: Exposition | None = None,
 ) -> Starlette:
     """The application over loaded models; it closes their engines when the server shuts down.
 
-    Requests are logged by `log`, if it is given.
+    Requests are logged by `log`, if it is given. /metrics is what `exposition` gives, where other processes
+    count as well, else `metrics`.
 
     Raises:
         ConfigError: a setting of what stands in front of the paths is wrong, or traces cannot be sent.
@@ -63,7 +65,7 @@ def create_app(
     )
     tokenization = TokenizationRoutes(models, bodies, threads)
     root_path = root_path_of(config)
-    status = StatusRoutes(models, metrics, root_path)
+    status = StatusRoutes(models, metrics, root_path, exposition)
     routes = [
         Route("/v1/embeddings", embeddings.create, methods=["POST"]),
         Route("/v1/models", status.models),

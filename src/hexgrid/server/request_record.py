@@ -22,6 +22,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:/+=@|-]{1,128}")
 _REQUEST_ID_BYTES = 8
 _METHODS = frozenset("GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
 REQUEST_ID_HEADER = b"x-request-id"
+# In the scope: an id that was made for this request by what stands in front of the application.
+MADE_ID = "hexgrid.made_id"
 # Asked every few seconds by machines: logged at debug level only, and not traced.
 _PROBES = frozenset({"/health", "/ping", "/live", "/ready", "/metrics"})
 
@@ -65,7 +67,7 @@ def new_record(scope: Scope, path: str) -> RequestRecord:
         scope["method"] if scope["method"] in _METHODS else "other",
         path,
         client_id,
-        client_id or secrets.token_hex(_REQUEST_ID_BYTES),
+        client_id or scope.get(MADE_ID) or secrets.token_hex(_REQUEST_ID_BYTES),
         Timing(perf_counter()),
     )
     _current.set(record)
