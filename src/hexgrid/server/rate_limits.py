@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
@@ -158,10 +159,37 @@ class RateLimitMiddleware:
         except HexgridError as error:
             await error_response(error)(scope, receive, telling_send)
             return
-        try:
-            await self._app(scope, receive, telling_send)
-        finally:
-            await self._limits.leave(client, lease)
+        async with _Running(self._limits, client, lease) as running:
+
+            async def leaving_send(message: Message) -> None:
+                # Before the client can know, or its next request could come too soon.
+                if message["type"] == "http.response.body" and not message.get("more_body"):
+                    await running.end()
+                await telling_send(message)
+
+            await self._app(scope, receive, leaving_send)
+
+
+class _Running:
+    """A request that has entered and leaves once, whatever happens."""
+
+    def __init__(self, limits: RateLimits, client: Client, lease: str) -> None:
+        self._limits = limits
+        self._client = client
+        self._lease = lease
+        self._is_over = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+    async def end(self) -> None:
+        """It runs no more."""
+        if not self._is_over:
+            self._is_over = True
+            await self._limits.leave(self._client, self._lease)
 
 
 def is_limited(client: Client) -> bool:
