@@ -1,6 +1,7 @@
 """One replica that answers HTTP: the server's own application, whose engines are replicas elsewhere."""
 
 import asyncio
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -32,8 +33,10 @@ from hexgrid.server.registry import Models
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
-# Tokens of one call: a replica's batch on a CPU. More would let short inputs wait for long company.
-_CALL_TOKENS = 1024
+# Tokens of one call, where no setting says how many a replica's batch has: as many as one has by default.
+_CPU_CALL_TOKENS, _GPU_CALL_TOKENS = 1024, 16_384
+# One ingress alone fills the queue of a replica to so many times its target.
+_TARGETS_AHEAD = 2
 
 
 class Ingress:
@@ -77,15 +80,16 @@ class Ingress:
         replicas = Replicas(
             self._handles[names[0]], front.hidden_size, call_seconds=request_timeout
         )
+        call_tokens = settings.max_num_batched_tokens or (
+            _GPU_CALL_TOKENS if model.num_gpus else _CPU_CALL_TOKENS
+        )
         engine = RemoteEngine(
             replicas,
-            Scheduler(
-                max_num_batched_tokens=settings.max_num_batched_tokens or _CALL_TOKENS,
-                max_num_seqs=settings.max_num_seqs,
-            ),
+            Scheduler(max_num_batched_tokens=call_tokens, max_num_seqs=settings.max_num_seqs),
             metrics,
             loop=asyncio.new_event_loop(),
             max_calls=model.max_ongoing_requests,
+            batches_ahead=_batches_ahead(model, call_tokens),
             results=ResultCache(settings.result_cache_bytes),
             max_num_queued_tokens=settings.max_num_queued_tokens,
         )
@@ -104,3 +108,8 @@ class Ingress:
         context = serve.get_replica_context()
         own = serve.get_deployment_handle(context.deployment, context.app_name)
         return await exposition([("ingress", own), *self._handles.items()])
+
+
+def _batches_ahead(model: Model, call_tokens: int) -> int:
+    """So many that a replica's queue can pass its target, for more replicas to come; the rest waits here."""
+    return max(2, math.ceil(_TARGETS_AHEAD * model.target_queued_tokens / call_tokens))
