@@ -20,6 +20,7 @@ HexgridError                     500 InternalServerError
 +-- EngineError                  500
 |   +-- NonFiniteError           500: the forward pass gave NaN or infinity, in float32 too
 |   +-- InputMemoryError         503: the device has too little memory for this input
+|   +-- UpstreamError            502: the server that computes for us refuses this input
 +-- EngineClosedError            503
 +-- TooManyConnectionsError      503
 +-- EngineUnwellError            503: no forward pass works at the moment
@@ -201,6 +202,14 @@ class InputMemoryError(EngineError):
     reason = "input_memory"
     status = 503
     type = "ServiceUnavailableError"
+
+
+class UpstreamError(EngineError):
+    """The server that computes for us refused this input, which was tried alone."""
+
+    reason = "upstream"
+    status = 502
+    type = "BadGatewayError"
 
 
 class EngineClosedError(HexgridError):

@@ -1,9 +1,11 @@
 """No error tells a client of our files, keys or insides: each class of error is provoked and looked at."""
 
+import asyncio
 import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Items
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,14 +16,20 @@ import httpx2
 import pytest
 
 from hexgrid import errors
+from hexgrid.encoding import Vectors
 from hexgrid.engine.engine import NativeEngine
 from hexgrid.engine.protocols import Runner
+from hexgrid.engine.remote_engine import InputsRefusedError, RemoteEngine
+from hexgrid.engine.result_cache import ResultCache
+from hexgrid.engine.scheduler import Scheduler
+from hexgrid.engine.sequence import Salt
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import HexgridError
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.server.errors import error_response
 from hexgrid.server.key_store import KeyStore, Limits
 from hexgrid.settings import Secret
+from hexgrid.wire import TokenIds
 from tests.engine.bench import FORWARD_TIMEOUT, HandClock, let_pass
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import DEADLINE, KEY, embed, error, serving, variant, wait_until
@@ -250,6 +258,40 @@ def uncounted_limits(place: Place) -> Answers:
         return [embed(client, "a")]
 
 
+class RefusingRemote:
+    """See `Remote`."""
+
+    hidden_size = 64
+    num_workers = 1
+    is_down = False
+
+    async def watch(self, on_change: Callable[[], None]) -> str:  # noqa: ARG002
+        await asyncio.Event().wait()
+        return ""
+
+    async def compute(self, token_ids: Items[TokenIds], salt: Salt) -> Vectors:  # noqa: ARG002
+        raise InputsRefusedError("/usr/lib/x.py: secret insides")
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def a_refusing_remote(place: Place) -> Answers:
+    metrics = Metrics()
+    engine = RemoteEngine(
+        RefusingRemote(),
+        Scheduler(max_num_batched_tokens=1024, max_num_seqs=8),
+        ModelMetrics(metrics, "m"),
+        loop=asyncio.new_event_loop(),
+        max_calls=1,
+        results=ResultCache(0),
+        max_num_queued_tokens=1024,
+    )
+    model = replace(place.model, engine=engine, metrics=ModelMetrics(Metrics(), "m"))
+    with place.serving(model, metrics) as client:
+        return [embed(client, "a")]
+
+
 def too_late(place: Place) -> Answers:
     runner = GatedRunner()
     with place.server(runner, request_timeout=0.05) as client:
@@ -281,6 +323,7 @@ PROVOKED: dict[type[HexgridError], Callable[[Place], Answers]] = {
     errors.TooManyConnectionsError: a_full_house,
     errors.KeyStoreError: a_lost_store,
     errors.RateLimitStoreError: uncounted_limits,
+    errors.UpstreamError: a_refusing_remote,
     errors.DeadlineError: too_late,
 }
 
