@@ -16,7 +16,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -54,9 +54,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument(
+        "--haproxy",
+        action="store_true",
+        help="HAProxy in front of the ingress, in place of Ray's proxy",
+    )
     arguments = parser.parse_args()
+    variables = {"RAY_SERVE_ENABLE_HA_PROXY": "1"} if arguments.haproxy else {}
     with checkpoint(None, "0.6B", num_layers=arguments.layers) as large:
-        found = measure(large, arguments.seconds, arguments.rounds)
+        found = measure(large, arguments.seconds, arguments.rounds, variables)
     rows = [
         {
             "asked": asked,
@@ -68,17 +74,19 @@ def main() -> None:
         }
         for (asked, server), turns in found.items()
     ]
-    report("The native server and Ray's ingress", rows, {"benchmark": "ray_ingress"})
+    report("The native server and Ray's ingress", rows, {"benchmark": "ray_ingress", **variables})
 
 
-def measure(large: Path, seconds: float, rounds: int) -> dict[tuple[str, str], list[Answered]]:
-    """Every workload against every server, in turns; a cluster is deployed anew for each turn of it."""
+def measure(
+    large: Path, seconds: float, rounds: int, variables: Mapping[str, str]
+) -> dict[tuple[str, str], list[Answered]]:
+    """Every workload against every server, in turns; a cluster, of these variables, is deployed to anew."""
     from tests.scale.cluster import running_cluster
 
     found: dict[tuple[str, str], list[Answered]] = {}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        cluster = stack.enter_context(running_cluster(directory))
+        cluster = stack.enter_context(running_cluster(directory, **variables))
         for _ in range(rounds):
             for name, num_replicas in (
                 ("native", 0),

@@ -5,6 +5,8 @@ import math
 import os
 import sys
 from collections.abc import Mapping
+from collections.abc import Sequence as Items
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp
@@ -13,6 +15,7 @@ from hexgrid.engine.remote_engine import RemoteEngine
 from hexgrid.engine.result_cache import ResultCache
 from hexgrid.engine.scheduler import Scheduler
 from hexgrid.engine.served_model import ServedModel, open_front
+from hexgrid.errors import HexgridError
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.model.checkpoint import open_outline
 from hexgrid.model.hub import OUTLINE_FILES, resolve
@@ -37,13 +40,18 @@ if TYPE_CHECKING:
 _CPU_CALL_TOKENS, _GPU_CALL_TOKENS = 1024, 16_384
 # One ingress alone fills the queue of a replica to so many times its target.
 _TARGETS_AHEAD = 2
+_READY_SECONDS, _ASK_SECONDS = 60.0, 0.1
 
 
 class Ingress:
     """What Ray Serve makes; `serve.ingress` takes the application from it."""
 
     def __init__(self, config: ScaleConfig, handles: "Mapping[str, DeploymentHandle[Any]]") -> None:
-        """`handles` has one for the first name of each model."""
+        """`handles` has one for the first name of each model.
+
+        Done when each model can answer, for from then on Ray sends requests, and may stop an older ingress;
+        but not much later, as other models can be asked while one is ill.
+        """
         settings = server_config(config, os.environ)
         refuse_open_door(settings)
         self._handles = handles
@@ -57,6 +65,7 @@ class Ingress:
             self._logs.requests,
             exposition=self._exposition,
         )
+        _wait_until_ready(models)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return ProxyRequestIds(self._app)
@@ -108,6 +117,20 @@ class Ingress:
         context = serve.get_replica_context()
         own = serve.get_deployment_handle(context.deployment, context.app_name)
         return await exposition([("ingress", own), *self._handles.items()])
+
+
+def _wait_until_ready(models: Items[ServedModel]) -> None:
+    deadline = monotonic() + _READY_SECONDS
+    while not all(map(_is_ready, models)) and monotonic() < deadline:
+        sleep(_ASK_SECONDS)
+
+
+def _is_ready(model: ServedModel) -> bool:
+    try:
+        model.engine.check_health()
+    except HexgridError:
+        return False
+    return True
 
 
 def _batches_ahead(model: Model, call_tokens: int) -> int:
