@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test test-gpu test-vllm test-console pictures check format docs bench soak fuzz audit nano wheel-test clean
+.PHONY: install serve test test-gpu test-vllm test-ray test-console pictures check format docs bench soak fuzz audit nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -33,6 +33,12 @@ pictures: install
 # Real vLLM servers behind ours. The first run makes an environment for them: minutes, and 3 GB in build/peers.
 test-vllm: install
 	$(BIN)/python -m pytest -m vllm --timeout 900 tests/vllm
+
+
+# A real cluster of Ray on this machine, and the charts; about fifteen minutes on two cores.
+test-ray: install
+	$(BIN)/pip install --quiet --editable ".[dev,test-ray]" --constraint constraints.txt
+	$(BIN)/python -m pytest -m ray tests/scale
 
 check: install
 	$(BIN)/ruff check .

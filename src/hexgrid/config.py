@@ -261,6 +261,12 @@ class ServerConfig(Checked):
         None,
         "File of keys with names and limits, which `hexgrid keys` makes and edits while the server runs.",
     )
+    rate_limit_store: Secret | None = new_setting(
+        None,
+        "Redis or Valkey in which the limits of the key store's names are counted, so that several servers "
+        "count as one: redis://host:6379/0, rediss:// for TLS. Needs the extra `redis`.",
+        shown_default="each server counts for itself",
+    )
     usage_dir: Path | None = new_setting(
         None,
         "Directory where requests and tokens are counted by key, model and hour; `hexgrid usage` shows them. "

@@ -29,6 +29,7 @@ HexgridError                     500 InternalServerError
 +-- NotReadyError                503: what a probe is told
 +-- UsageError                   the record of what was used cannot be written or read: a command stops
 +-- KeyStoreError                503: the file of keys cannot be used; a command that needs it fails
++-- RateLimitStoreError          503: the limits of keys, which servers share, cannot be counted
 +-- DeadlineError                504
 
 The body's shape is `{"error": {"message", "type", "param", "code"}}`, `code` being the HTTP status
@@ -288,6 +289,14 @@ class KeyStoreError(HexgridError):
     status = 503
     type = "ServiceUnavailableError"
     reason = "key_store"
+
+
+class RateLimitStoreError(HexgridError):
+    """What a key has used is counted where nothing answers."""
+
+    status = 503
+    type = "ServiceUnavailableError"
+    reason = "rate_limit_store"
 
 
 class DeadlineError(HexgridError):

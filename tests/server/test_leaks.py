@@ -262,6 +262,14 @@ def a_refusing_upstream(place: Place) -> Answers:
             return [embed(client, [1])]
 
 
+def uncounted_limits(place: Place) -> Answers:
+    key = place.store.create("limited", Limits(rpm=1))
+    url = Secret("redis://:secret%20insides@127.0.0.1:1/0")
+    with place.server(rate_limit_store=url) as client:
+        client.headers["authorization"] = f"Bearer {key}"
+        return [embed(client, "a")]
+
+
 def too_late(place: Place) -> Answers:
     runner = GatedRunner()
     with place.server(runner, request_timeout=0.05) as client:
@@ -294,6 +302,7 @@ PROVOKED: dict[type[HexgridError], Callable[[Place], Answers]] = {
     errors.EngineClosedError: a_dead_engine,
     errors.TooManyConnectionsError: a_full_house,
     errors.KeyStoreError: a_lost_store,
+    errors.RateLimitStoreError: uncounted_limits,
     errors.DeadlineError: too_late,
 }
 

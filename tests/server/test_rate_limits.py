@@ -1,5 +1,6 @@
-"""Token buckets and what is told of them, on a clock of the test's own."""
+"""Token buckets, in memory and in Redis, and what is told of them, on a clock of the test's own."""
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,10 @@ from hexgrid.metrics import Metrics
 from hexgrid.server.auth import Client
 from hexgrid.server.key_store import KeyStore, Limits
 from hexgrid.server.rate_limits import RateLimits
+from hexgrid.server.shared_limits import SharedRateLimits
+from hexgrid.settings import Secret
 from tests.server.gated_runner import GatedRunner
+from tests.server.redis_server import redis_server
 from tests.server.running import embed, new_client, serving, variant
 
 
@@ -32,8 +36,48 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def limits(clock: Clock) -> RateLimits:
-    return RateLimits(clock)
+def redis_url(tmp_path: Path) -> Iterator[Secret]:
+    with redis_server(tmp_path) as url:
+        yield url
+
+
+class Asked:
+    """Limits, asked from one thread without a loop of its own."""
+
+    def __init__(self, limits: RateLimits, runner: asyncio.Runner) -> None:
+        self._limits = limits
+        self._runner = runner
+
+    def enter(self, client: Client) -> str:
+        return self._runner.run(self._limits.enter(client))
+
+    def leave(self, client: Client, lease: str) -> None:
+        self._runner.run(self._limits.leave(client, lease))
+
+    def take_tokens(self, client: Client, num_tokens: int) -> None:
+        self._runner.run(self._limits.take_tokens(client, num_tokens))
+
+    def give_back(self, client: Client, num_tokens: int) -> None:
+        self._runner.run(self._limits.give_back(client, num_tokens))
+
+    def headers(self, client: Client) -> dict[str, str]:
+        return self._limits.headers(client)
+
+    def close(self) -> None:
+        self._runner.run(self._limits.close())
+
+
+@pytest.fixture(params=["in memory", "shared"])
+def limits(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Asked]:
+    with asyncio.Runner() as runner:
+        if request.param == "in memory":
+            limits = RateLimits(clock)
+        else:
+            url = request.getfixturevalue("redis_url")
+            limits = SharedRateLimits(url, request_timeout=40, clock=clock)
+        asked = Asked(limits, runner)
+        yield asked
+        asked.close()
 
 
 def client(name: str = "one", **limits: Any) -> Client:
@@ -41,7 +85,7 @@ def client(name: str = "one", **limits: Any) -> Client:
 
 
 def test_a_minutes_requests_are_had_at_once_and_then_at_an_even_rate(
-    limits: RateLimits, clock: Clock
+    limits: Asked, clock: Clock
 ) -> None:
     who = client(rpm=6)
     for _ in range(6):
@@ -64,7 +108,7 @@ def test_a_minutes_requests_are_had_at_once_and_then_at_an_even_rate(
         limits.enter(who)
 
 
-def test_tokens_are_counted_and_can_be_given_back(limits: RateLimits, clock: Clock) -> None:
+def test_tokens_are_counted_and_can_be_given_back(limits: Asked, clock: Clock) -> None:
     who = client(tpm=600)
     limits.take_tokens(who, 590)
     with pytest.raises(
@@ -76,14 +120,16 @@ def test_tokens_are_counted_and_can_be_given_back(limits: RateLimits, clock: Clo
     limits.give_back(who, 590)
     limits.take_tokens(who, 600)
     clock.now += 1
-    assert limits.headers(who) == {
-        "x-ratelimit-limit-tokens": "600",
-        "x-ratelimit-remaining-tokens": "10",
-        "x-ratelimit-reset-tokens": "59.000s",
-    }
+    with pytest.raises(RateLimitedError, match="has 10 left; 11"):
+        limits.take_tokens(who, 11)
+    told = limits.headers(who)
+    assert told["x-ratelimit-limit-tokens"] == "600"
+    assert told["x-ratelimit-remaining-tokens"] == "10"
+    assert 58.9 < float(told["x-ratelimit-reset-tokens"].removesuffix("s")) <= 59
+    assert len(told) == 3
 
 
-def test_more_than_a_minutes_tokens_are_refused_for_good(limits: RateLimits) -> None:
+def test_more_than_a_minutes_tokens_are_refused_for_good(limits: Asked) -> None:
     who = client(tpm=100)
 
     with pytest.raises(
@@ -94,31 +140,31 @@ def test_more_than_a_minutes_tokens_are_refused_for_good(limits: RateLimits) -> 
     limits.take_tokens(who, 100)
 
 
-def test_only_so_many_requests_run_at_a_time(limits: RateLimits) -> None:
+def test_only_so_many_requests_run_at_a_time(limits: Asked) -> None:
     who = client(max_concurrency=2)
     limits.enter(who)
-    limits.enter(who)
+    lease = limits.enter(who)
     with pytest.raises(RateLimitedError, match="may have 2 requests at a time, and has 2"):
         limits.enter(who)
 
-    limits.leave(who)
+    limits.leave(who, lease)
 
     limits.enter(who)
 
 
-def test_names_have_limits_of_their_own(limits: RateLimits) -> None:
+def test_names_have_limits_of_their_own(limits: Asked) -> None:
     limits.enter(client("one", rpm=1))
     limits.enter(client("other", rpm=1))
     with pytest.raises(RateLimitedError):
         limits.enter(client("one", rpm=1))
 
 
-def test_who_has_no_limits_is_told_of_none(limits: RateLimits) -> None:
+def test_who_has_no_limits_is_told_of_none(limits: Asked) -> None:
     for who in (Client(), client()):
         for _ in range(1_000):
-            limits.enter(who)
+            lease = limits.enter(who)
             limits.take_tokens(who, 10**9)
-        limits.leave(who)
+        limits.leave(who, lease)
         assert limits.headers(who) == {}
 
 
@@ -214,8 +260,6 @@ def test_a_key_that_is_expired_or_revoked_is_told_so_to_its_holder_alone(
 def test_keys_of_the_settings_work_beside_the_store(
     tiny_model: ServedModel, store: KeyStore
 ) -> None:
-    from hexgrid.settings import Secret
-
     metrics = Metrics()
     key = store.create("stored", Limits())
     models = [variant(tiny_model, metrics, "m")]

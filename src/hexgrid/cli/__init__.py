@@ -11,6 +11,7 @@ from hexgrid.errors import ConfigError, HexgridError
 
 _VERBS = {
     "serve": "Serve embeddings over HTTP.",
+    "deploy": "Serve on a cluster.",
     "embed": "Embed texts here and print JSON.",
     "rank": "Find the document that answers a query best.",
     "compare": "Tell what a lower precision costs on texts of your own.",

@@ -37,7 +37,12 @@ def command(**flags: Any) -> None:
     hexgrid/nano is served.
     """
     config = load(ServerConfig, flags, os.environ)
-    hide_secrets(*config.api_key, config.ssl_keyfile_password, config.upstreams.upstream_api_key)
+    hide_secrets(
+        *config.api_key,
+        config.ssl_keyfile_password,
+        config.upstreams.upstream_api_key,
+        config.rate_limit_store,
+    )
     from hexgrid.server.core_dumps import refuse_core_dumps
     from hexgrid.server.logs import Logs
 

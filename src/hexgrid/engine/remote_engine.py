@@ -104,11 +104,15 @@ class RemoteEngine(QueuedEngine):
         *,
         loop: asyncio.AbstractEventLoop,
         max_calls: int,
+        batches_ahead: int = _BATCHES_AHEAD,
         results: ResultCache,
         store: ResultStore | None = None,
         max_num_queued_tokens: int,
     ) -> None:
-        """The engine's thread runs `loop` and closes it; each worker gets `max_calls` at a time."""
+        """The engine's thread runs `loop` and closes it.
+
+        Each worker gets `max_calls` at a time, of no more tokens than `batches_ahead` full batches have.
+        """
         super().__init__(
             scheduler,
             metrics,
@@ -121,7 +125,7 @@ class RemoteEngine(QueuedEngine):
         self._remote = remote
         self._loop = loop
         self._max_calls = max_calls
-        self._tokens_ahead = _BATCHES_AHEAD * scheduler.max_num_batched_tokens
+        self._tokens_ahead = batches_ahead * scheduler.max_num_batched_tokens
         self._news = asyncio.Event()
         self._calls: dict[asyncio.Task[None], Batch] = {}
         self._rate_tokens, self._rate_start = 0, perf_counter()

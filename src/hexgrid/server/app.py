@@ -30,7 +30,8 @@ from hexgrid.server.rate_limits import RateLimitMiddleware, RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.request_middleware import RequestMiddleware
 from hexgrid.server.root_path import RootPathMiddleware, root_path_of
-from hexgrid.server.status import StatusRoutes
+from hexgrid.server.shared_limits import SharedRateLimits
+from hexgrid.server.status import Exposition, StatusRoutes
 from hexgrid.server.tokenization import TokenizationRoutes
 from hexgrid.server.tracing import Tracing
 from hexgrid.server.usage import UsageMeter
@@ -45,10 +46,12 @@ def create_app(
     config: ServerConfig,
     metrics: Metrics,
     log: RequestLog | None = None,
+    exposition: Exposition | None = None,
 ) -> Starlette:
     """The application over loaded models; it closes their engines when the server shuts down.
 
-    Requests are logged by `log`, if it is given.
+    Requests are logged by `log`, if it is given. /metrics is what `exposition` gives, where other processes
+    count as well, else `metrics`.
 
     Raises:
         ConfigError: a setting of what stands in front of the paths is wrong, the chat template cannot be
@@ -61,7 +64,7 @@ def create_app(
     usage = None if config.usage_dir is None else UsageMeter(config.usage_dir)
     endpoint = config.otlp_traces_endpoint
     tracing = None if endpoint is None else Tracing(endpoint)
-    limits = RateLimits()
+    limits = _limits(config)
     bodies = BodyReader(config.max_body_bytes, config.max_json_depth)
     chats = Chats(config.chat_template, trust_requests=config.trust_request_chat_template)
     embeddings = EmbeddingPath(
@@ -69,7 +72,7 @@ def create_app(
     )
     tokenization = TokenizationRoutes(models, bodies, threads, chats)
     root_path = root_path_of(config)
-    status = StatusRoutes(models, metrics, root_path)
+    status = StatusRoutes(models, metrics, root_path, exposition)
     described = Descriptions(models, config, embeddings, tokenizer_threads=_TOKENIZER_THREADS)
     embedding_routes = [
         *(Route(path, embeddings.endpoint(form), methods=["POST"]) for path, form in FORMS),
@@ -106,6 +109,7 @@ def create_app(
         models.close()
         threads.shutdown()
         chats.close()
+        await limits.close()
         if store is not None:
             store.close()
         if usage is not None:
@@ -147,3 +151,10 @@ def create_app(
     # Outside of Starlette's own handler of errors: a browser may read even the answer to a bug.
     app.middleware_stack = answering_browsers(app.build_middleware_stack(), cors_origins(config))
     return app
+
+
+def _limits(config: ServerConfig) -> RateLimits:
+    """Counted here, or for all servers that share a store."""
+    if config.rate_limit_store is None:
+        return RateLimits()
+    return SharedRateLimits(config.rate_limit_store, request_timeout=config.request_timeout)

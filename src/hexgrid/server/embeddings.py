@@ -40,7 +40,7 @@ from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.request_record import RequestRecord, beginnings, record_of
 from hexgrid.server.usage import UsageMeter
-from hexgrid.server.waiting import result_unless_gone, started_in_thread
+from hexgrid.server.waiting import in_thread, result_unless_gone, started_in_thread
 from hexgrid.text_reader import Check
 from hexgrid.tokenizer import Encoded
 from hexgrid.wire import TokenIds
@@ -103,11 +103,10 @@ class EmbeddingPath:
         self._note(record, call, model)
         call = await self._rendered(call, model)
         if is_short(call, model):
-            encoded, future = self._start(_always_wanted, call, model, client, record)
+            encoded = self._encode(_always_wanted, call, model, record)
         else:
-            encoded, future = await started_in_thread(
-                self._threads, self._start, call, model, client, record
-            )
+            encoded = await in_thread(self._threads, self._encode, call, model, record)
+        future = await self._promised(call, model, client, encoded)
         hidden = await result_unless_gone(future, request.receive)
         record.timing.add_engine(future)
         started = perf_counter()
@@ -138,31 +137,48 @@ class EmbeddingPath:
         texts = await self._chats.texts(part.inputs, model)
         return replace(call, parts=(replace(part, inputs=texts),))
 
-    def _start(
-        self,
-        check: Check,
-        call: EmbeddingCall,
-        model: ServedModel,
-        client: Client,
-        record: RequestRecord,
-    ) -> tuple[Encoded, Future[Vectors]]:
-        """Everything up to the engine's promise; blocking."""
+    def _encode(
+        self, check: Check, call: EmbeddingCall, model: ServedModel, record: RequestRecord
+    ) -> Encoded:
+        """Token ids that the engine takes; blocking."""
         started = perf_counter()
         encoded = encode(call, model, self._config.max_num_inputs, check)
         model.metrics.phase("tokenize", record.timing.ended("tokenize", started))
         record.num_tokens, record.num_truncated = encoded.num_tokens, encoded.num_truncated
         check_encoded(call, model, encoded)
+        return encoded
+
+    async def _promised(
+        self, call: EmbeddingCall, model: ServedModel, client: Client, encoded: Encoded
+    ) -> Future[Vectors]:
+        """The engine's promise, once the client's tokens are counted."""
         if not encoded.token_ids:
-            return encoded, _nothing(model)
-        self._limits.take_tokens(client, encoded.num_tokens)
+            return _nothing(model)
+        await self._limits.take_tokens(client, encoded.num_tokens)
         try:
-            future = model.engine.submit(
-                encoded.token_ids, priority=call.priority, salt=self._salt(call, client)
-            )
+            return await self._submitted(call, model, client, encoded)
         except HexgridError:
-            self._limits.give_back(client, encoded.num_tokens)
+            await self._limits.give_back(client, encoded.num_tokens)
             raise
-        return encoded, future
+
+    async def _submitted(
+        self, call: EmbeddingCall, model: ServedModel, client: Client, encoded: Encoded
+    ) -> Future[Vectors]:
+        """The same; in a thread where there is much to hand over."""
+        if is_short(call, model):
+            return self._submit(call, model, client, encoded)
+
+        def submit(_: Check) -> tuple[None, Future[Vectors]]:
+            return None, self._submit(call, model, client, encoded)
+
+        return (await started_in_thread(self._threads, submit))[1]
+
+    def _submit(
+        self, call: EmbeddingCall, model: ServedModel, client: Client, encoded: Encoded
+    ) -> Future[Vectors]:
+        return model.engine.submit(
+            encoded.token_ids, priority=call.priority, salt=self._salt(call, client)
+        )
 
     def _salt(self, call: EmbeddingCall, client: Client) -> Salt:
         """Whose caches are used: those of the request's salt, and of the client where each has its own."""

@@ -1,20 +1,20 @@
 """What a name may use in a minute and at a time: token buckets in memory, and the headers that tell of them.
 
 A bucket holds a minute's worth and fills at an even rate, so that a burst is served at once and a steady
-stream at the rate itself. Limits are those of one server: several servers each have their own.
+stream at the rate itself. Limits are those of one server here; shared_limits.py counts for several.
 """
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hexgrid.errors import RateLimitedError, TooManyInputsError
+from hexgrid.errors import HexgridError, RateLimitedError, TooManyInputsError
 from hexgrid.server.auth import Client, client_of
 from hexgrid.server.errors import error_response
 from hexgrid.server.key_store import Limits
@@ -28,9 +28,10 @@ Clock = Callable[[], float]
 class Bucket:
     """`size` units a minute; as many at once when it is full."""
 
-    def __init__(self, size: int, now: float) -> None:
+    def __init__(self, size: int, now: float, level: float | None = None) -> None:
+        """Full, where no `level` is given."""
         self.size = size
-        self._level = float(size)
+        self._level = float(size) if level is None else level
         self._at = now
 
     def level(self, now: float) -> float:
@@ -58,88 +59,76 @@ class _Use:
 
 
 class RateLimits:
-    """The limits of all names; any thread may call."""
+    """The limits of all names, in the memory of this process."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
         self._uses: dict[str, _Use] = {}
 
-    def enter(self, client: Client) -> None:
-        """Count a request that begins; to be followed by `leave`.
+    async def enter(self, client: Client) -> str:
+        """Count a request that begins; to be followed by `leave` with what this gives.
 
         Raises:
             RateLimitedError: too many in a minute, or at a time.
+            RateLimitStoreError: where they are counted cannot be reached.
         """
-        with self._lock:
-            use = self._use(client)
-            if use is None:
-                return
+        use = self._use(client)
+        if use is not None:
             most = use.limits.max_concurrency
             if most is not None and use.running >= most:
-                raise RateLimitedError(
-                    f"This key may have {most} requests at a time, and has {use.running}",
-                    retry_after=_CONCURRENCY_RETRY_SECONDS,
-                )
+                raise too_many_at_a_time(most, use.running)
             _take(use.requests, 1, self._clock(), "requests")
             use.running += 1
+        return ""
 
-    def leave(self, client: Client) -> None:
-        """A request is over."""
-        with self._lock:
-            use = self._use(client)
-            if use is not None:
-                use.running -= 1
+    async def leave(self, client: Client, lease: str) -> None:  # noqa: ARG002 (where several count)
+        """The request that was given `lease` is over."""
+        use = self._use(client)
+        if use is not None:
+            use.running -= 1
 
-    def take_tokens(self, client: Client, num_tokens: int) -> None:
+    async def take_tokens(self, client: Client, num_tokens: int) -> None:
         """Count a request's tokens, before they are computed.
 
         Raises:
             TooManyInputsError: they are more than a minute's worth.
             RateLimitedError: too many in a minute.
+            RateLimitStoreError: where they are counted cannot be reached.
         """
-        with self._lock:
-            use = self._use(client)
-            if use is None or use.tokens is None:
-                return
-            if num_tokens > use.tokens.size:
-                raise TooManyInputsError(
-                    f"This request has {num_tokens} tokens, and this key may use {use.tokens.size} a minute. "
-                    "Send the inputs in several requests",
-                    max_tokens=use.tokens.size,
-                )
-            _take(use.tokens, num_tokens, self._clock(), "tokens")
+        use = self._use(client)
+        if use is None or use.tokens is None:
+            return
+        refuse_more_than_a_minutes(num_tokens, use.tokens.size)
+        _take(use.tokens, num_tokens, self._clock(), "tokens")
 
-    def give_back(self, client: Client, num_tokens: int) -> None:
+    async def give_back(self, client: Client, num_tokens: int) -> None:
         """The tokens were not computed after all."""
-        with self._lock:
-            use = self._use(client)
-            if use is not None and use.tokens is not None:
-                use.tokens.take(-num_tokens, self._clock())
+        use = self._use(client)
+        if use is not None and use.tokens is not None:
+            use.tokens.take(-num_tokens, self._clock())
 
     def headers(self, client: Client) -> dict[str, str]:
         """OpenAI's x-ratelimit headers for what is limited."""
         found: dict[str, str] = {}
-        with self._lock:
-            use = self._use(client)
-            if use is not None:
-                now = self._clock()
-                for unit, bucket in (("requests", use.requests), ("tokens", use.tokens)):
-                    if bucket is not None:
-                        found[f"x-ratelimit-limit-{unit}"] = str(bucket.size)
-                        found[f"x-ratelimit-remaining-{unit}"] = str(math.floor(bucket.level(now)))
-                        full = bucket.seconds_until(bucket.size, now)
-                        found[f"x-ratelimit-reset-{unit}"] = f"{full:.3f}s"
+        use = self._use(client)
+        if use is not None:
+            now = self._clock()
+            for unit, bucket in (("requests", use.requests), ("tokens", use.tokens)):
+                if bucket is not None:
+                    found |= headers_of(unit, bucket, now)
         return found
+
+    async def close(self) -> None:
+        """Nobody will ask any more."""
 
     def _use(self, client: Client) -> _Use | None:
         """None for who has no limits."""
-        limits = client.limits
-        if client.name is None or (limits.rpm, limits.tpm, limits.max_concurrency) == (None,) * 3:
+        if not is_limited(client):
             return None
+        assert client.name is not None
         use = self._uses.get(client.name)
         if use is None:
-            now = self._clock()
+            now, limits = self._clock(), client.limits
             requests, tokens = (
                 None if size is None else Bucket(size, now) for size in (limits.rpm, limits.tpm)
             )
@@ -166,24 +155,93 @@ class RateLimitMiddleware:
             await send(message)
 
         try:
-            self._limits.enter(client)
-        except RateLimitedError as error:
+            lease = await self._limits.enter(client)
+        except HexgridError as error:
             await error_response(error)(scope, receive, telling_send)
             return
-        try:
-            await self._app(scope, receive, telling_send)
-        finally:
-            self._limits.leave(client)
+        async with _Running(self._limits, client, lease) as running:
+
+            async def leaving_send(message: Message) -> None:
+                # Before the client can know, or its next request could come too soon.
+                if message["type"] == "http.response.body" and not message.get("more_body"):
+                    await running.end()
+                await telling_send(message)
+
+            await self._app(scope, receive, leaving_send)
+
+
+class _Running:
+    """A request that has entered and leaves once, whatever happens."""
+
+    def __init__(self, limits: RateLimits, client: Client, lease: str) -> None:
+        self._limits = limits
+        self._client = client
+        self._lease = lease
+        self._is_over = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+    async def end(self) -> None:
+        """It runs no more."""
+        if not self._is_over:
+            self._is_over = True
+            await self._limits.leave(self._client, self._lease)
+
+
+def is_limited(client: Client) -> bool:
+    """Whether anything is counted of what `client` uses."""
+    limits = client.limits
+    return client.name is not None and (limits.rpm, limits.tpm, limits.max_concurrency) != (
+        None,
+        None,
+        None,
+    )
+
+
+def too_many_at_a_time(most: int, running: int) -> RateLimitedError:
+    """The refusal of one more."""
+    return RateLimitedError(
+        f"This key may have {most} requests at a time, and has {running}",
+        retry_after=_CONCURRENCY_RETRY_SECONDS,
+    )
+
+
+def too_many_in_a_minute(bucket: Bucket, units: int, now: float, name: str) -> RateLimitedError:
+    """The refusal of `units` that `bucket` does not hold."""
+    seconds = bucket.seconds_until(units, now)
+    return RateLimitedError(
+        f"This key may use {bucket.size} {name} a minute, and has {math.floor(bucket.level(now))} left; "
+        f"{units} can be had in {seconds:.1f} s",
+        retry_after=math.ceil(seconds),
+    )
+
+
+def refuse_more_than_a_minutes(num_tokens: int, size: int) -> None:
+    """Raise TooManyInputsError for what no waiting helps."""
+    if num_tokens > size:
+        raise TooManyInputsError(
+            f"This request has {num_tokens} tokens, and this key may use {size} a minute. "
+            "Send the inputs in several requests",
+            max_tokens=size,
+        )
+
+
+def headers_of(unit: str, bucket: Bucket, now: float) -> dict[str, str]:
+    """What is told of one limit."""
+    return {
+        f"x-ratelimit-limit-{unit}": str(bucket.size),
+        f"x-ratelimit-remaining-{unit}": str(math.floor(bucket.level(now))),
+        f"x-ratelimit-reset-{unit}": f"{bucket.seconds_until(bucket.size, now):.3f}s",
+    }
 
 
 def _take(bucket: Bucket | None, units: int, now: float, name: str) -> None:
     if bucket is None:
         return
-    seconds = bucket.seconds_until(units, now)
-    if seconds > 0:
-        raise RateLimitedError(
-            f"This key may use {bucket.size} {name} a minute, and has {math.floor(bucket.level(now))} left; "
-            f"{units} can be had in {seconds:.1f} s",
-            retry_after=math.ceil(seconds),
-        )
+    if bucket.seconds_until(units, now) > 0:
+        raise too_many_in_a_minute(bucket, units, now, name)
     bucket.take(units, now)

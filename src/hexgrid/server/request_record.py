@@ -24,6 +24,8 @@ _METHODS = frozenset("GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".spli
 REQUEST_ID_HEADER = b"x-request-id"
 # Asked every few seconds by machines, or many at once for a page: logged at debug level only, not traced.
 _PROBES = frozenset({"/health", "/ping", "/live", "/ready", "/metrics", "/console"})
+# In the scope: an id that was made for this request by what stands in front of the application.
+MADE_ID = "hexgrid.made_id"
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ def new_record(scope: Scope, path: str) -> RequestRecord:
         scope["method"] if scope["method"] in _METHODS else "other",
         path,
         client_id,
-        client_id or secrets.token_hex(_REQUEST_ID_BYTES),
+        client_id or scope.get(MADE_ID) or secrets.token_hex(_REQUEST_ID_BYTES),
         Timing(perf_counter()),
     )
     _current.set(record)

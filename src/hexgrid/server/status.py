@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from starlette.requests import Request
@@ -17,13 +18,23 @@ from hexgrid.server.registry import Models
 from hexgrid.server.tokenization import json_response
 from hexgrid.wire import ModelCard, ModelList, ModelPermission, Version
 
+# What is counted, by this process and others, in Prometheus' text form.
+Exposition = Callable[[], Awaitable[bytes]]
+
 
 class StatusRoutes:
     """The endpoints that embed nothing."""
 
-    def __init__(self, models: Models, metrics: Metrics, root_path: str) -> None:
+    def __init__(
+        self,
+        models: Models,
+        metrics: Metrics,
+        root_path: str,
+        exposition: Exposition | None = None,
+    ) -> None:
         self._models = models
         self._metrics = metrics
+        self._exposition = exposition
         for model in models:
             model.metrics.ready.set_function(partial(_readiness, model.engine))
         self._openapi = openapi_document(root_path)
@@ -61,7 +72,8 @@ class StatusRoutes:
         return json_response(ModelList(data=cards))
 
     async def metrics(self, _: Request) -> Response:
-        return Response(self._metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
+        text = self._metrics.text() if self._exposition is None else await self._exposition()
+        return Response(text, media_type="text/plain; version=1.0.0; charset=utf-8")
 
     async def openapi(self, _: Request) -> Response:
         return Response(self._openapi, media_type="application/json")
