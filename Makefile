@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test test-gpu test-vllm test-ray test-console pictures check format docs bench soak fuzz audit nano wheel-test clean
+.PHONY: install serve test test-gpu test-vllm test-ray test-bulk test-console pictures check format docs bench soak fuzz audit nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -30,15 +30,20 @@ test-console: install
 # The same, for the docs' pictures, which it writes anew.
 pictures: install
 	CONSOLE_PICTURES=1 $(BIN)/python -m pytest -m browser tests/browser/test_pictures.py
+
 # Real vLLM servers behind ours. The first run makes an environment for them: minutes, and 3 GB in build/peers.
 test-vllm: install
 	$(BIN)/python -m pytest -m vllm --timeout 900 tests/vllm
 
-
 # A real cluster of Ray on this machine, and the charts; about fifteen minutes on two cores.
 test-ray: install
 	$(BIN)/pip install --quiet --editable ".[dev,test-ray]" --constraint constraints.txt
-	$(BIN)/python -m pytest -m ray tests/scale
+	$(BIN)/python -m pytest -m ray --timeout 900 tests/scale tests/jobs
+
+# A bulk job of so many texts, killed three times: some minutes.
+BULK_ROWS ?= 200000
+test-bulk: install
+	BULK_ROWS=$(BULK_ROWS) $(BIN)/python -m pytest -m bulk -rP --timeout 1800 tests/jobs
 
 check: install
 	$(BIN)/ruff check .

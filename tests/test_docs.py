@@ -15,7 +15,7 @@ from tests.cli.hexgrid_process import Serving, serve
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-PAGES = ["README.md", "docs/quickstart.md", "docs/migrate.md"]
+PAGES = ["README.md", "docs/quickstart.md", "docs/migrate.md", "docs/bulk.md"]
 PYTHON_PAGES = ["README.md", "docs/migrate.md"]
 
 

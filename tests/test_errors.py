@@ -33,6 +33,8 @@ def all_errors(base: type[HexgridError] = HexgridError) -> list[type[HexgridErro
         ("TooManyInputsError", 400, "BadRequestError"),
         ("UnauthorizedError", 401, "AuthenticationError"),
         ("ModelNotFoundError", 404, "NotFoundError"),
+        ("ResourceNotFoundError", 404, "NotFoundError"),
+        ("BatchStoreError", 500, "InternalServerError"),
         ("BodyTooLargeError", 413, "RequestEntityTooLargeError"),
         ("ForbiddenError", 403, "PermissionDeniedError"),
         ("RateLimitedError", 429, "RateLimitError"),

@@ -273,6 +273,27 @@ class ServerConfig(Checked):
         "Servers may share it.",
         shown_default="nothing is counted",
     )
+    batch_dir: Path | None = new_setting(
+        None,
+        "Directory of uploaded files and batches: switches /v1/files and /v1/batches on. One server has it "
+        "at a time.",
+        shown_default="both answer 404",
+    )
+    max_batch_file_bytes: int = new_setting(200 * 2**20, "Largest file of a batch.", low=1)
+    max_batch_requests: int = new_setting(50_000, "Requests of a batch.", low=1)
+    max_batch_files: int = new_setting(1_000, "Uploaded files that a key may have.", low=1)
+    max_batches: int = new_setting(
+        1_000, "Batches that a key may have, finished ones included.", low=1
+    )
+    max_batch_dir_bytes: int = new_setting(
+        16 * 2**30, "Bytes of all files in --batch-dir, results included.", low=1
+    )
+    batch_retention: int = new_setting(
+        2_592_000, "Seconds for which files and batches are kept at most.", low=60
+    )
+    batch_concurrency: int = new_setting(
+        8, "Requests of batches that are answered at a time, of all keys.", low=1
+    )
     allow_anonymous: bool = new_setting(
         default=False, text="Serve other addresses than loopback without any key."
     )

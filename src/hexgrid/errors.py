@@ -12,6 +12,7 @@ HexgridError                     500 InternalServerError
 |   +-- UnauthorizedError        401
 |   +-- ForbiddenError           403
 |   +-- ModelNotFoundError       404
+|   +-- ResourceNotFoundError    404: no such file or batch, or another key's
 |   +-- SlowRequestError         408: its line, headers or body took too long to arrive
 |   +-- BodyTooLargeError        413
 |   +-- UrlTooLongError          414
@@ -28,6 +29,7 @@ HexgridError                     500 InternalServerError
 |   +-- EngineDeadError          503: none will in this process, which ends
 +-- NotReadyError                503: what a probe is told
 +-- UsageError                   the record of what was used cannot be written or read: a command stops
++-- BatchStoreError              the directory of files and batches cannot be used
 +-- KeyStoreError                503: the file of keys cannot be used; a command that needs it fails
 +-- RateLimitStoreError          503: the limits of keys, which servers share, cannot be counted
 +-- DeadlineError                504
@@ -156,6 +158,14 @@ class ModelNotFoundError(RequestError):
     reason = "model_not_found"
 
 
+class ResourceNotFoundError(RequestError):
+    """There is no such file or batch for this key."""
+
+    status = 404
+    type = "NotFoundError"
+    reason = "not_found"
+
+
 class SlowRequestError(RequestError):
     """The request did not arrive in time, or too slowly."""
 
@@ -280,6 +290,13 @@ class UsageError(HexgridError):
     """The record of what was used is missing, or cannot be written or read."""
 
     reason = "usage"
+    for_operator = True
+
+
+class BatchStoreError(HexgridError):
+    """The directory of uploaded files and batches cannot be used."""
+
+    reason = "batch_store"
     for_operator = True
 
 

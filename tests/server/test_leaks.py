@@ -131,6 +131,14 @@ def another_model(place: Place) -> Answers:
         return [embed(client, "a")]
 
 
+def no_such_file(place: Place) -> Answers:
+    paths = ("/v1/files/x", "/v1/files/..%2f..%2fetc/content", "/v1/batches/x")
+    with place.server() as client:
+        answers = [client.get(path) for path in paths]
+    with place.server(batch_dir=place.directory / "batches") as client:
+        return [*answers, *(client.get(path) for path in paths)]
+
+
 def no_such_thing(place: Place) -> Answers:
     with place.server() as client:
         return [
@@ -286,6 +294,7 @@ PROVOKED: dict[type[HexgridError], Callable[[Place], Answers]] = {
     errors.UnauthorizedError: no_key,
     errors.ForbiddenError: another_model,
     errors.ModelNotFoundError: no_such_thing,
+    errors.ResourceNotFoundError: no_such_file,
     errors.SlowRequestError: slow,
     errors.BodyTooLargeError: large,
     errors.UrlTooLongError: long_url,

@@ -13,6 +13,8 @@ _VERBS = {
     "serve": "Serve embeddings over HTTP.",
     "deploy": "Serve on a cluster.",
     "embed": "Embed texts here and print JSON.",
+    "bulk": "Embed files of texts, however many.",
+    "run-batch": "Answer the requests of a batch file of OpenAI's form.",
     "rank": "Find the document that answers a query best.",
     "compare": "Tell what a lower precision costs on texts of your own.",
     "eval": "Score a model or a server on data of your own.",
@@ -35,7 +37,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        module = importlib.import_module(f"hexgrid.cli.{cmd_name}")
+        module = importlib.import_module(f"hexgrid.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -92,6 +92,7 @@ def _load_and_serve(
     from hexgrid.cli.models import model_specs, open_spec
     from hexgrid.metrics import Metrics
     from hexgrid.server.app import create_app
+    from hexgrid.server.batch_store import BatchStore, room_of
     from hexgrid.server.ending import Ending
     from hexgrid.server.key_store import KeyStore
     from hexgrid.server.registry import Models, refuse_shared_names
@@ -105,6 +106,8 @@ def _load_and_serve(
         KeyStore(config.key_store).read()
     if config.usage_dir is not None:
         UsageMeter(config.usage_dir).close()
+    if config.batch_dir is not None:
+        BatchStore(config.batch_dir, room_of(config)).close()
     if config.otlp_traces_endpoint is not None:
         check_endpoint(config.otlp_traces_endpoint)
     specs = model_specs(config)

@@ -15,6 +15,9 @@ from hexgrid.errors import HexgridError
 from hexgrid.metrics import Metrics
 from hexgrid.server.access_log import RequestLog
 from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
+from hexgrid.server.batch_routes import BatchRoutes
+from hexgrid.server.batch_store import BatchStore, room_of
+from hexgrid.server.batch_worker import BatchWorker
 from hexgrid.server.body import BodyReader
 from hexgrid.server.console import NAMES, PATHS, console_routes
 from hexgrid.server.conversations import Chats
@@ -58,6 +61,7 @@ def create_app(
             read, or traces cannot be sent.
         KeyStoreError: there is a store of keys, which cannot be read.
         UsageError: usage is to be counted where that is not possible.
+        BatchStoreError: batches are to be kept where that is not possible.
     """
     threads = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="hexgrid-tokenize")
     store = None if config.key_store is None else FollowedStore(config.key_store)
@@ -71,6 +75,19 @@ def create_app(
         models, config, bodies, limits=limits, usage=usage, threads=threads, chats=chats
     )
     tokenization = TokenizationRoutes(models, bodies, threads, chats)
+    keys = Keys(config.keys(), store)
+    batch_store = batch_worker = None
+    if config.batch_dir is not None:
+        batch_store = BatchStore(config.batch_dir, room_of(config))
+        batch_worker = BatchWorker(
+            batch_store,
+            keys,
+            max_requests=config.max_batch_requests,
+            concurrency=config.batch_concurrency,
+        )
+    batches = BatchRoutes(
+        batch_store, batch_worker, bodies, max_file_bytes=config.max_batch_file_bytes
+    )
     root_path = root_path_of(config)
     status = StatusRoutes(models, metrics, root_path, exposition)
     described = Descriptions(models, config, embeddings, tokenizer_threads=_TOKENIZER_THREADS)
@@ -85,6 +102,15 @@ def create_app(
         Route("/api/tags", described.ollama_models),
         Route("/api/version", status.version),
         Route("/v1/models", status.models),
+        Route("/v1/files", batches.upload, methods=["POST"]),
+        Route("/v1/files", batches.files),
+        Route("/v1/files/{file_id}", batches.delete, methods=["DELETE"]),
+        Route("/v1/files/{file_id}", batches.file),
+        Route("/v1/files/{file_id}/content", batches.content),
+        Route("/v1/batches", batches.create, methods=["POST"]),
+        Route("/v1/batches", batches.batches),
+        Route("/v1/batches/{batch_id}", batches.batch),
+        Route("/v1/batches/{batch_id}/cancel", batches.cancel, methods=["POST"]),
         Route("/tokenize", tokenization.tokenize, methods=["POST"]),
         Route("/detokenize", tokenization.detokenize, methods=["POST"]),
         Route("/health", status.ready),
@@ -96,7 +122,8 @@ def create_app(
         Route("/openapi.json", status.openapi),
     ]
 
-    names = {route.path: route.path for route in routes}
+    names = {route.path: route.path for route in routes if "{" not in route.path}
+    patterns = [(route.path_regex, route.path) for route in routes if "{" in route.path]
     open_paths = LIVENESS_PATHS | ({"/metrics"} if config.public_metrics else set())
     if not config.no_console:
         routes += console_routes(root_path)
@@ -104,8 +131,14 @@ def create_app(
         open_paths |= PATHS
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        if batch_worker is not None:
+            batch_worker.start(app)
         yield
+        if batch_worker is not None:
+            await batch_worker.stop()
+        if batch_store is not None:
+            batch_store.close()
         models.close()
         threads.shutdown()
         chats.close()
@@ -127,11 +160,12 @@ def create_app(
                 RequestMiddleware,
                 metrics=metrics,
                 names=names,
+                patterns=patterns,
                 timed_paths=timed_paths,
                 log=log,
                 tracing=tracing,
             ),
-            Middleware(AuthMiddleware, keys=Keys(config.keys(), store), open_paths=open_paths),
+            Middleware(AuthMiddleware, keys=keys, open_paths=open_paths),
             Middleware(
                 AdmissionMiddleware,
                 max_requests=config.max_concurrent_requests,

@@ -41,6 +41,11 @@ def client_of(connection: HTTPConnection) -> Client:
     return client
 
 
+def in_name_of(client: Client, scope: Scope) -> Scope:
+    """The scope of a request of our own for `client`, asked for no key; none of a connection is like it."""
+    return {**scope, _IN_SCOPE: client}
+
+
 class Keys:
     """The valid keys: those of the settings, as digests, and those of the store.
 
@@ -72,6 +77,20 @@ class Keys:
                 return self._stored(key, self._store)
         raise UnauthorizedError(_NO_KEY)
 
+    def named(self, name: str) -> Client:
+        """The client of that name, for what it asked for earlier; the operator and nobody have none.
+
+        Raises:
+            UnauthorizedError: it has no key any more that is valid.
+            KeyStoreError: the store cannot be read.
+        """
+        if not name:
+            return ANYONE
+        for found in () if self._store is None else self._store.named(name):
+            if found.state(time.time()) == "valid":
+                return Client(found.name, found.limits)
+        raise UnauthorizedError(f"The API key {name!r} is no longer valid")
+
     def _stored(self, key: str, store: FollowedStore) -> Client:
         found = store.find(key)
         # Compared with something also where there is nothing of that prefix.
@@ -92,7 +111,9 @@ class AuthMiddleware:
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._keys and scope["path"] not in self._open_paths:
+        if scope["type"] == "http" and _IN_SCOPE in scope:  # see in_name_of
+            record_of(scope).key = scope[_IN_SCOPE].name
+        elif scope["type"] == "http" and self._keys and scope["path"] not in self._open_paths:
             try:
                 client = self._keys.client(Headers(scope=scope).get("authorization"))
             except HexgridError as error:

@@ -44,6 +44,12 @@ class FollowedStore:
             raise KeyStoreError("Keys cannot be checked at the moment; the server's log says more")
         return self._keys.get(prefix_of(key))
 
+    def named(self, name: str) -> list[StoredKey]:
+        """All stored keys of that name, whatever their state; raises like `find`."""
+        if self._failed:
+            raise KeyStoreError("Keys cannot be checked at the moment; the server's log says more")
+        return [key for key in self._keys.values() if key.name == name]
+
     def close(self) -> None:
         """Follow it no longer."""
         self._stop.set()

@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from hexgrid import __version__, headers, wire
+from hexgrid.server import batch_objects
 from hexgrid.server.embedding_call import MAX_CACHE_SALT_CHARS, MAX_REQUEST_ID_CHARS
 from hexgrid.server.field_texts import FIELD_TEXTS
 
@@ -133,6 +134,30 @@ OPERATIONS = (
         "get", "/load", "Requests to embed that are being answered", response=wire.ServerLoad
     ),
     Operation("get", "/v1/models", "The served models", response=wire.ModelList),
+    Operation(
+        "post", "/v1/files", "Upload a batch's requests (form)", response=batch_objects.FileObject
+    ),
+    Operation("get", "/v1/files", "The key's files", response=batch_objects.FileList),
+    Operation("get", "/v1/files/{file_id}", "A file", response=batch_objects.FileObject),
+    Operation("delete", "/v1/files/{file_id}", "Delete a file", response=batch_objects.FileDeleted),
+    Operation(
+        "get",
+        "/v1/files/{file_id}/content",
+        "What is in a file",
+        content_type="application/octet-stream",
+    ),
+    Operation(
+        "post",
+        "/v1/batches",
+        "Begin a batch",
+        batch_objects.BatchRequest,
+        batch_objects.Batch,
+    ),
+    Operation("get", "/v1/batches", "The key's batches", response=batch_objects.BatchList),
+    Operation("get", "/v1/batches/{batch_id}", "A batch", response=batch_objects.Batch),
+    Operation(
+        "post", "/v1/batches/{batch_id}/cancel", "Cancel a batch", response=batch_objects.Batch
+    ),
     Operation(
         "post", "/tokenize", "Token ids of a text", wire.TokenizeRequest, wire.TokenizeResponse
     ),

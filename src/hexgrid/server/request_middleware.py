@@ -4,7 +4,8 @@ It also answers what nobody else did: a bug of ours is a 500 to the client and a
 """
 
 import logging
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
-    """See above; `names` are what metrics and the log call each path.
+    """See above; `names` are what metrics and the log call each path, `patterns` those of paths with ids.
 
     Unknown paths share one name, so that clients can add none.
 
@@ -33,6 +34,7 @@ class RequestMiddleware:
         *,
         metrics: Metrics,
         names: Mapping[str, str],
+        patterns: Sequence[tuple[re.Pattern[str], str]] = (),
         timed_paths: Collection[str],
         log: RequestLog | None,
         tracing: Tracing | None,
@@ -40,6 +42,7 @@ class RequestMiddleware:
         self._app = app
         self._metrics = metrics
         self._names = names
+        self._patterns = patterns
         self._timed_paths = frozenset(timed_paths)
         self._log = log
         self._tracing = tracing
@@ -48,7 +51,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = new_record(scope, self._names.get(scope["path"], "other"))
+        record = new_record(scope, self._name(scope["path"]))
         if self._tracing is not None:
             self._tracing.begin(record, scope["headers"])
 
@@ -74,6 +77,12 @@ class RequestMiddleware:
                 self._tracing.end(record)
             if self._log is not None:
                 self._log.write(record)
+
+    def _name(self, path: str) -> str:
+        name = self._names.get(path)
+        if name is None:
+            name = next((name for pattern, name in self._patterns if pattern.match(path)), "other")
+        return name
 
     def _count(self, record: RequestRecord) -> None:
         seconds = perf_counter() - record.timing.started
