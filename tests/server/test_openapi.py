@@ -13,6 +13,7 @@ from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
 from hexgrid.server.auth import LIVENESS_PATHS
 from hexgrid.server.registry import Models
+from tests.eval_texts import cl100k_ids
 from tests.server.running import embed
 
 
@@ -144,9 +145,15 @@ def test_answers_have_the_headers_that_are_described(
     client: httpx2.Client, document: dict[str, Any]
 ) -> None:
     described = document["paths"]["/v1/embeddings"]["post"]["responses"]["200"]["headers"]
-    answer = embed(client, "a text that is cut", truncate_prompt_tokens=2)
+    foreign = max(cl100k_ids(), key=len)
+    answer = embed(client, foreign, truncate_prompt_tokens=len(foreign) - 1)
 
-    assert described.keys() == {"x-request-id", "server-timing", "x-hexgrid-truncated"}
+    assert described.keys() == {
+        "x-request-id",
+        "server-timing",
+        "x-hexgrid-truncated",
+        "x-hexgrid-warning",
+    }
     assert described.keys() <= answer.headers.keys()
 
 

@@ -13,6 +13,7 @@ _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:\d+
 # What our answers say in headers, and pages may read only if told so.
 EXPOSED_HEADERS = (
     "x-hexgrid-truncated",
+    "x-hexgrid-warning",
     "x-request-id",
     "retry-after",
     "server-timing",

@@ -27,6 +27,7 @@ from hexgrid.server.answer import Answer, render
 from hexgrid.server.auth import Client, client_of
 from hexgrid.server.body import BodyReader
 from hexgrid.server.embedding_call import EmbeddingCall, parse, truncation_of, with_prompt
+from hexgrid.server.foreign_ids import WARNING, ForeignIdLog, are_foreign
 from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
 from hexgrid.server.request_record import RequestRecord, beginnings, record_of
@@ -60,6 +61,7 @@ class EmbeddingsRoute:
         self._usage = usage
         self._threads = threads
         self._decoder = msgspec.json.Decoder(EmbeddingRequest)
+        self._foreign_ids = ForeignIdLog()
 
     async def create(self, request: Request) -> Response:
         """The endpoint."""
@@ -106,6 +108,10 @@ class EmbeddingsRoute:
             )
         if encoded.num_truncated:
             response.headers["x-hexgrid-truncated"] = str(encoded.num_truncated)
+        if record.has_foreign_ids:
+            response.headers["x-hexgrid-warning"] = WARNING
+            model.metrics.foreign_ids.inc()
+            self._foreign_ids.tell(model.name)
         return response
 
     def _start(
@@ -159,6 +165,8 @@ class EmbeddingsRoute:
         record.num_tokens, record.num_truncated = encoded.num_tokens, encoded.num_truncated
         model.check_dimensions(call.request.dimensions)
         model.tokenizer.check_ids(encoded.token_ids)
+        if isinstance(inputs[0], list) and not self._config.trust_token_ids:
+            record.has_foreign_ids = are_foreign(encoded.token_ids, model.tokenizer)
         return encoded
 
     def _note(self, record: RequestRecord, call: EmbeddingCall, model: ServedModel) -> None:
