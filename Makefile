@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test test-gpu check format docs bench soak nano wheel-test clean
+.PHONY: install serve test test-gpu test-ecosystem check format docs docs-site bench soak nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -23,6 +23,19 @@ test: install
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu tests/gpu
 
+# The programs of examples/ with the packages that they are about: an environment of their own, about 2 GB, and npm.
+ECOSYSTEM := build/ecosystem/.installed
+SITE := build/site/.installed
+$(ECOSYSTEM): tests/ecosystem/requirements.txt examples/node/package-lock.json
+	@command -v npm >/dev/null || { echo "There is no npm: install Node.js 20 or later with npm"; exit 1; }
+	$(PYTHON) -m venv build/ecosystem
+	build/ecosystem/bin/pip install --quiet --no-deps --requirement tests/ecosystem/requirements.txt
+	npm ci --prefix examples/node --silent --no-audit --no-fund
+	touch $@
+
+test-ecosystem: install $(ECOSYSTEM) $(SITE)
+	$(BIN)/python -m pytest -m ecosystem tests/ecosystem tests/test_docs.py
+
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,6 +49,16 @@ format: install
 
 docs: install
 	$(BIN)/python scripts/build_docs.py
+
+# docs/ as a site in build/docs, which needs no network to be built or read. A broken link is an error.
+$(SITE): docs/requirements.txt
+	$(PYTHON) -m venv build/site
+	build/site/bin/pip install --quiet --no-deps --requirement docs/requirements.txt
+	touch $@
+
+docs-site: install $(SITE)
+	$(BIN)/python scripts/build_docs.py --check
+	NO_MKDOCS_2_WARNING=1 build/site/bin/mkdocs build --strict --quiet
 
 # Measurements, not tests: minutes, and figures that depend on the machine.
 bench: install
@@ -56,4 +79,4 @@ wheel-test: install
 	PYTHON=$(PYTHON) scripts/test_wheel.sh
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
