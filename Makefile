@@ -29,7 +29,7 @@ SITE := build/site/.installed
 $(ECOSYSTEM): tests/ecosystem/requirements.txt examples/node/package-lock.json
 	@command -v npm >/dev/null || { echo "There is no npm: install Node.js 20 or later with npm"; exit 1; }
 	$(PYTHON) -m venv build/ecosystem
-	build/ecosystem/bin/pip install --quiet --no-deps --requirement tests/ecosystem/requirements.txt
+	build/ecosystem/bin/pip install --quiet --requirement tests/ecosystem/requirements.txt
 	npm ci --prefix examples/node --silent --no-audit --no-fund
 	touch $@
 
