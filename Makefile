@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install serve test test-gpu test-vllm test-ray test-bulk test-console pictures check format docs bench soak fuzz audit nano wheel-test clean
+.PHONY: install serve test test-gpu test-vllm test-ray test-bulk test-ecosystem test-console pictures check format docs docs-site bench soak fuzz audit nano wheel-test clean
 
 install: $(INSTALLED)
 
@@ -45,6 +45,19 @@ BULK_ROWS ?= 200000
 test-bulk: install
 	BULK_ROWS=$(BULK_ROWS) $(BIN)/python -m pytest -m bulk -rP --timeout 1800 tests/jobs
 
+# The programs of examples/ with the packages that they are about: an environment of their own, about 2 GB, and npm.
+ECOSYSTEM := build/ecosystem/.installed
+SITE := build/site/.installed
+$(ECOSYSTEM): tests/ecosystem/requirements.txt examples/node/package-lock.json
+	@command -v npm >/dev/null || { echo "There is no npm: install Node.js 20 or later with npm"; exit 1; }
+	$(PYTHON) -m venv build/ecosystem
+	build/ecosystem/bin/pip install --quiet --requirement tests/ecosystem/requirements.txt
+	npm ci --prefix examples/node --silent --no-audit --no-fund
+	touch $@
+
+test-ecosystem: install $(ECOSYSTEM) $(SITE)
+	$(BIN)/python -m pytest -m ecosystem tests/ecosystem tests/test_docs.py
+
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,6 +71,16 @@ format: install
 
 docs: install
 	$(BIN)/python scripts/build_docs.py
+
+# docs/ as a site in build/docs, which needs no network to be built or read. A broken link is an error.
+$(SITE): docs/requirements.txt
+	$(PYTHON) -m venv build/site
+	build/site/bin/pip install --quiet --no-deps --requirement docs/requirements.txt
+	touch $@
+
+docs-site: install $(SITE)
+	$(BIN)/python scripts/build_docs.py --check
+	NO_MKDOCS_2_WARNING=1 build/site/bin/mkdocs build --strict --quiet
 
 # Measurements, not tests: minutes, and figures that depend on the machine.
 bench: install
@@ -93,4 +116,4 @@ wheel-test: install
 	PYTHON=$(PYTHON) scripts/test_wheel.sh
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -404,6 +404,11 @@ class ServerConfig(Checked):
         text="Leave the header Server-Timing out of answers. It tells a client how long each phase of its "
         "request took, and so whether anyone sent the same text lately.",
     )
+    trust_token_ids: bool = new_setting(
+        default=False,
+        text="Do not look whether token ids are those of another tokenizer. Else such a request gets its "
+        "vectors and the header x-hexgrid-warning, is counted, and the log tells of it once a minute.",
+    )
     otlp_traces_endpoint: str | None = new_setting(
         None,
         "Address to which OpenTelemetry traces are posted (OTLP over HTTP), such as "

@@ -3,6 +3,8 @@
 # Of an answer with vectors: tokens that the model read, as in `usage`, and how many inputs were cut, if any.
 PROMPT_TOKENS = "x-hexgrid-prompt-tokens"
 TRUNCATED = "x-hexgrid-truncated"
+# Of an answer whose vectors may not be what the client wanted: why.
+WARNING = "x-hexgrid-warning"
 # Of an error: the one input of the request that is at fault.
 INDEX = "x-hexgrid-index"
 # Of a refusal because of the inputs' number, or of all their tokens: what one request may have of them.

@@ -106,6 +106,11 @@ class Metrics:
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens answered for", "model_name")
         self.inputs = self._counter("inputs", "Inputs answered", "model_name")
         self.truncated = self._counter("truncated_inputs", "Inputs cut as asked", "model_name")
+        self.foreign_ids = self._counter(
+            "foreign_token_id_requests",
+            "Answered requests whose token ids look like those of another tokenizer",
+            "model_name",
+        )
         self.request_seconds = self._histogram(
             "request_duration_seconds",
             "Answered embedding requests, from their first byte to their vectors",
@@ -227,6 +232,7 @@ class ModelMetrics:
         self.prompt_tokens = metrics.prompt_tokens.labels(model_name)
         self.inputs = metrics.inputs.labels(model_name)
         self.truncated = metrics.truncated.labels(model_name)
+        self.foreign_ids = metrics.foreign_ids.labels(model_name)
         self.request_seconds = metrics.request_seconds.labels(model_name)
         self.queue_sequences = metrics.queue_sequences.labels(model_name)
         self.queue_tokens = metrics.queue_tokens.labels(model_name)

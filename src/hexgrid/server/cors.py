@@ -18,6 +18,7 @@ EXPOSED_HEADERS = (
     headers.INDEX,
     headers.MAX_INPUTS,
     headers.MAX_TOKENS,
+    headers.WARNING,
     "x-request-id",
     "retry-after",
     "server-timing",

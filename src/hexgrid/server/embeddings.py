@@ -35,6 +35,7 @@ from hexgrid.server.body import BodyReader
 from hexgrid.server.call_encoding import check_encoded, encode, is_short
 from hexgrid.server.conversations import Chat, Chats
 from hexgrid.server.embedding_call import EmbeddingCall, RequestIds
+from hexgrid.server.foreign_ids import WARNING, ForeignIdLog, are_foreign
 from hexgrid.server.forms.form import Form
 from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.registry import Models
@@ -69,6 +70,7 @@ class EmbeddingPath:
         self._usage = usage
         self._threads = threads
         self._chats = chats
+        self._foreign_ids = ForeignIdLog()
         self.num_running = 0
 
     def endpoint(self, form: Form[Body]) -> Callable[[Request], Awaitable[Response]]:
@@ -126,6 +128,10 @@ class EmbeddingPath:
         response.headers[headers.PROMPT_TOKENS] = str(encoded.num_tokens)
         if encoded.num_truncated:
             response.headers[headers.TRUNCATED] = str(encoded.num_truncated)
+        if record.has_foreign_ids:
+            response.headers[headers.WARNING] = WARNING
+            model.metrics.foreign_ids.inc()
+            self._foreign_ids.tell(model.name)
         model.metrics.request_seconds.observe(perf_counter() - start)
         return response
 
@@ -146,6 +152,8 @@ class EmbeddingPath:
         model.metrics.phase("tokenize", record.timing.ended("tokenize", started))
         record.num_tokens, record.num_truncated = encoded.num_tokens, encoded.num_truncated
         check_encoded(call, model, encoded)
+        if _has_ids(call) and not self._config.trust_token_ids:
+            record.has_foreign_ids = are_foreign(encoded.token_ids, model.tokenizer)
         return encoded
 
     async def _promised(
@@ -202,6 +210,12 @@ class EmbeddingPath:
             model.metrics.input_tokens.observe(len(ids))
         if self._usage is not None:
             await self._usage.count(client.name, model.name, inputs=num_inputs, tokens=num_tokens)
+
+
+def _has_ids(call: EmbeddingCall) -> bool:
+    """Whether a client made the token ids; they are all of a call then."""
+    inputs = call.parts[0].inputs
+    return not isinstance(inputs, Chat) and bool(inputs) and isinstance(inputs[0], list)
 
 
 def _always_wanted() -> None:

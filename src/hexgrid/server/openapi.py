@@ -208,6 +208,10 @@ _EMBEDDING_HEADERS = {
         "description": "How many inputs were cut; absent when none was",
         "schema": {"type": "integer", "minimum": 1},
     },
+    headers.WARNING: {
+        "description": "Token ids look like those of another tokenizer; absent when they do not",
+        "schema": {"type": "string"},
+    },
 }
 _REFERENCE = "#/components/schemas/{name}"
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}

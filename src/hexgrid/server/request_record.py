@@ -45,6 +45,7 @@ class RequestRecord:
     num_inputs: int | None = None
     num_tokens: int | None = None
     num_truncated: int | None = None
+    has_foreign_ids: bool = False  # token ids of another tokenizer, it seems
     inputs: list[str] | None = None  # their beginnings, with --log-inputs
     # Of tracing.py, where there is any.
     trace_id: str | None = None
