@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 
 import numpy as np
@@ -122,6 +122,11 @@ class FakeRemote:
         self.loop.call_soon_threadsafe(do)
         done.result(DEADLINE)
 
+    def open_if_running(self) -> None:
+        """Let calls go on, unless the loop has ended or is just ending: then there are none."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._gate.set)
+
 
 @pytest.fixture
 def remote() -> FakeRemote:
@@ -144,8 +149,7 @@ def opened(
     try:
         yield engine
     finally:
-        if engine._thread.is_alive():
-            remote.open()
+        remote.open_if_running()
         engine.close()
         assert remote.is_closed
 

@@ -23,7 +23,7 @@ UNLUCKY_ID = 13
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize(
-    "path", ["/", "/v1/nope", "/embeddings", "//v1/embeddings", "/v1/models/tiny"]
+    "path", ["/nope", "/v1/nope", "/embeddings", "//v1/embeddings", "/v1/models/tiny"]
 )
 def test_an_unknown_path_is_told_apart_from_a_wrong_method(
     client: httpx2.Client, method: str, path: str

@@ -17,13 +17,13 @@ from hexgrid.jobs.embedding import Texts
 from hexgrid.jobs.files import atomic
 from hexgrid.jobs.rows import Id, Row
 from hexgrid.jobs.windows import Window
+from hexgrid.quantized import quantize
 
 EmbedDtype = Literal["float32", "float16", "int8"]
 IdType = Literal["int", "string"]
 _NUMPY: dict[EmbedDtype, Any] = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 _ARROW = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8()}
 _IDS = {"int": pa.int64(), "string": pa.string()}
-_LARGEST_INT8 = 127
 
 
 def output_schema(id_type: IdType, dtype: EmbedDtype, dimensions: int) -> pa.Schema:
@@ -87,15 +87,8 @@ def read_part(path: Path) -> pa.Table:
 
 
 def quantized(vectors: Vectors, dtype: EmbedDtype) -> NDArray[Any]:
-    """Vectors [B, D] in `dtype`: in 8 bits, the largest number of each vector becomes 127 or -127.
-
-    A cosine does not depend on that scale; a dot product does.
-    """
-    if dtype != "int8":
-        return vectors.astype(_NUMPY[dtype])
-    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
-    steps = np.where(largest == 0, 1, largest) / _LARGEST_INT8
-    return np.rint(vectors / steps).astype(np.int8)
+    """Vectors [B, D] in `dtype`; in 8 bits as hexgrid.quantized has them."""
+    return quantize(vectors, dtype) if dtype == "int8" else vectors.astype(_NUMPY[dtype])
 
 
 def _typed_ids(
