@@ -16,8 +16,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 serve: install
 	$(BIN)/hexgrid serve
 
+# As many at a time as there are cores, but four: each has models and servers of its own.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # What needs a GPU, on a machine that has one; elsewhere all of it is skipped.
 test-gpu: install

@@ -17,7 +17,8 @@ HEXGRID = str(Path(sys.executable).with_name("hexgrid"))
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's variables without any of hexgrid's, and `variables`."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("HEXGRID_")}
+    ours = ("HEXGRID_", "COLUMNS", "LINES")  # the last two: pytest-xdist gives them to its workers
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     return kept | variables
 
 
