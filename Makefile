@@ -46,7 +46,7 @@ BULK_ROWS ?= 200000
 test-bulk: install
 	BULK_ROWS=$(BULK_ROWS) $(BIN)/python -m pytest -m bulk -rP --timeout 1800 tests/jobs
 
-# The programs of examples/ with the packages that they are about: an environment of their own, about 2 GB, and npm.
+# The programs of examples/ with the packages that they are about: an environment of their own of some GB, and npm.
 ECOSYSTEM := build/ecosystem/.installed
 SITE := build/site/.installed
 $(ECOSYSTEM): tests/ecosystem/requirements.txt examples/node/package-lock.json
