@@ -1,5 +1,6 @@
 """/openapi.json, made from the wire structs: the description cannot drift from what is decoded."""
 
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -28,6 +29,11 @@ class Operation:
     public: bool = False
     embeds: bool = False  # so that its answers have the headers of those
     raw: bool = False  # so that the answer can be raw bytes, too
+
+    @property
+    def of_batches(self) -> bool:
+        """Whether it is not there without --batch-dir, or without what it names."""
+        return self.path.startswith(("/v1/files", "/v1/batches"))
 
 
 OPERATIONS = (
@@ -202,7 +208,7 @@ _EMBEDDING_HEADERS = {
     },
     headers.PROMPT_TOKENS: {
         "description": "Tokens that the model read, as in `usage`; bytes_only has no other place for it",
-        "schema": {"type": "integer", "minimum": 1},
+        "schema": {"type": "integer", "minimum": 0},
     },
     headers.TRUNCATED: {
         "description": "How many inputs were cut; absent when none was",
@@ -297,6 +303,12 @@ def _describe(operation: Operation) -> dict[str, Any]:
         described["requestBody"] = {"required": True, "content": _content(operation.request)}
     if operation.public:
         described["security"] = []
+    names = re.findall(r"\{(\w+)\}", operation.path)
+    if names:
+        described["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in names
+        ]
     return described
 
 
@@ -314,7 +326,11 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Any]]:
     yield "200", ok
     for status, text in _ERRORS.items():
         body_only = status in ("400", "403", "404", "413", "500", "504")
-        if body_only and operation.request is None:
+        if (
+            body_only
+            and operation.request is None
+            and (status, operation.of_batches) != ("404", True)
+        ):
             continue
         if status in ("401", "429") and operation.public:
             continue

@@ -28,10 +28,14 @@ class CohereEmbedRequest(Asked, kw_only=True):
     max_tokens: int | None = None
 
 
+# Named here: within the struct `float` is a field.
+_Floats = list[list[float]]
+
+
 class CohereEmbeddings(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One vector an input in each form that was asked for."""
 
-    float: list[list[float]] | None = None
+    float: _Floats | None = None
     int8: list[list[int]] | None = None
     uint8: list[list[int]] | None = None
     binary: list[list[int]] | None = None
