@@ -5,7 +5,8 @@ import json
 import random
 from collections.abc import Iterator
 
-from hexgrid.server.openapi import OPERATIONS, structs_of
+from hexgrid.server.openapi import structs_of
+from hexgrid.server.operations import OPERATIONS
 from tests.fuzz.requests import Header, Request, post
 from tests.server.running import KEY, TEXT
 from tests.server.test_auth import NOT_THE_KEY

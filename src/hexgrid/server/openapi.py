@@ -4,185 +4,16 @@ import re
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import orjson
 
 from hexgrid import __version__, headers, wire
-from hexgrid.server import batch_objects
 from hexgrid.server.embedding_call import MAX_CACHE_SALT_CHARS, MAX_REQUEST_ID_CHARS
 from hexgrid.server.field_texts import FIELD_TEXTS
+from hexgrid.server.operations import OPERATIONS, Operation
 
-
-@dataclass(frozen=True)
-class Operation:
-    """One method of one path; without a request it takes no body, without a response it answers none."""
-
-    method: str
-    path: str
-    summary: str
-    request: Any = None
-    response: Any = None
-    content_type: str = "application/json"
-    public: bool = False
-    embeds: bool = False  # so that its answers have the headers of those
-    raw: bool = False  # so that the answer can be raw bytes, too
-
-    @property
-    def of_batches(self) -> bool:
-        """Whether it is not there without --batch-dir, or without what it names."""
-        return self.path.startswith(("/v1/files", "/v1/batches"))
-
-
-OPERATIONS = (
-    Operation(
-        "post",
-        "/v1/embeddings",
-        "Embed one text, many texts, token ids, or conversations",
-        wire.EmbeddingRequest,
-        wire.EmbeddingResponse,
-        embeds=True,
-        raw=True,
-    ),
-    Operation(
-        "post",
-        "/pooling",
-        "The same in the form of vLLM's pooling",
-        wire.PoolingRequest,
-        wire.PoolingResponse,
-        embeds=True,
-        raw=True,
-    ),
-    *(
-        Operation(
-            "post",
-            path,
-            "Cosines of pairs of texts",
-            wire.ScoreRequest,
-            wire.ScoreResponse,
-            embeds=True,
-        )
-        for path in ("/score", "/v1/score")
-    ),
-    *(
-        Operation(
-            "post",
-            path,
-            "Documents by their cosine with a query, best first",
-            wire.RerankRequest,
-            wire.RerankResponse,
-            embeds=True,
-        )
-        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
-    ),
-    Operation(
-        "post",
-        "/v2/embed",
-        "Embed in the form of Cohere",
-        wire.CohereEmbedRequest,
-        wire.CohereEmbedResponse,
-        embeds=True,
-    ),
-    Operation(
-        "post",
-        "/invocations",
-        "SageMaker's path: embeds, reranks or scores, as the body's fields say",
-        wire.EmbeddingRequest | wire.RerankRequest | wire.ScoreRequest,
-        wire.EmbeddingResponse | wire.RerankResponse | wire.ScoreResponse,
-        embeds=True,
-        raw=True,
-    ),
-    Operation(
-        "post",
-        "/embed",
-        "Embed in the form of Text Embeddings Inference",
-        wire.TeiEmbedRequest,
-        list[list[float]],
-        embeds=True,
-    ),
-    Operation(
-        "post",
-        "/similarity",
-        "Cosines of one sentence with others, in the form of Text Embeddings Inference",
-        wire.TeiSimilarityRequest,
-        list[float],
-        embeds=True,
-    ),
-    Operation(
-        "post",
-        "/api/embed",
-        "Embed in the form of Ollama",
-        wire.OllamaEmbedRequest,
-        wire.OllamaEmbedResponse,
-        embeds=True,
-    ),
-    Operation(
-        "post",
-        "/api/embeddings",
-        "One text in the older form of Ollama: the hidden state, not normalised",
-        wire.OllamaEmbeddingsRequest,
-        wire.OllamaEmbeddingsResponse,
-        embeds=True,
-    ),
-    Operation(
-        "get", "/api/tags", "The served models in the form of Ollama", response=wire.OllamaModels
-    ),
-    Operation("get", "/api/version", "The server's version, for Ollama", response=wire.Version),
-    Operation(
-        "get",
-        "/info",
-        "Model and limits in the form of Text Embeddings Inference",
-        response=wire.TeiInfo,
-    ),
-    Operation(
-        "get", "/load", "Requests to embed that are being answered", response=wire.ServerLoad
-    ),
-    Operation("get", "/v1/models", "The served models", response=wire.ModelList),
-    Operation(
-        "post", "/v1/files", "Upload a batch's requests (form)", response=batch_objects.FileObject
-    ),
-    Operation("get", "/v1/files", "The key's files", response=batch_objects.FileList),
-    Operation("get", "/v1/files/{file_id}", "A file", response=batch_objects.FileObject),
-    Operation("delete", "/v1/files/{file_id}", "Delete a file", response=batch_objects.FileDeleted),
-    Operation(
-        "get",
-        "/v1/files/{file_id}/content",
-        "What is in a file",
-        content_type="application/octet-stream",
-    ),
-    Operation(
-        "post",
-        "/v1/batches",
-        "Begin a batch",
-        batch_objects.BatchRequest,
-        batch_objects.Batch,
-    ),
-    Operation("get", "/v1/batches", "The key's batches", response=batch_objects.BatchList),
-    Operation("get", "/v1/batches/{batch_id}", "A batch", response=batch_objects.Batch),
-    Operation(
-        "post", "/v1/batches/{batch_id}/cancel", "Cancel a batch", response=batch_objects.Batch
-    ),
-    Operation(
-        "post", "/tokenize", "Token ids of a text", wire.TokenizeRequest, wire.TokenizeResponse
-    ),
-    Operation(
-        "post",
-        "/detokenize",
-        "Text of token ids",
-        wire.DetokenizeRequest,
-        wire.DetokenizeResponse,
-    ),
-    Operation("get", "/health", "200 when requests can be answered, else 503", public=True),
-    Operation("get", "/ping", "The same, for SageMaker"),
-    Operation("post", "/ping", "The same, for SageMaker"),
-    Operation("get", "/live", "200 unless only a new process helps, then 503", public=True),
-    Operation("get", "/ready", "200 once requests can be answered, else 503", public=True),
-    Operation("get", "/version", "The server's version", response=wire.Version),
-    Operation("get", "/metrics", "Prometheus metrics", content_type="text/plain"),
-    Operation("get", "/openapi.json", "This document"),
-)
 _ERRORS = {
     "400": "A field is wrong; the message names it, the limit and what was found",
     "401": "No valid API key",
@@ -197,6 +28,8 @@ _ERRORS = {
     "503": "The server is stopping, cannot read its keys, has too many connections, or no forward pass works",
     "504": "Not answered in time",
 }
+# What is only said of a body, and of what it asks for.
+_OF_BODIES = ("400", "403", "404", "413", "500", "504")
 _REQUEST_ID = {
     "description": "The request's own X-Request-Id if that will do, else one of ours",
     "schema": {"type": "string"},
@@ -325,16 +158,18 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Any]]:
         ok["headers"] |= _EMBEDDING_HEADERS
     yield "200", ok
     for status, text in _ERRORS.items():
-        body_only = status in ("400", "403", "404", "413", "500", "504")
-        if (
-            body_only
-            and operation.request is None
-            and (status, operation.of_batches) != ("404", True)
-        ):
-            continue
-        if status in ("401", "429") and operation.public:
-            continue
-        yield status, {"description": text, "content": _content(wire.ErrorResponse)}
+        if _may_answer(operation, status):
+            yield status, {"description": text, "content": _content(wire.ErrorResponse)}
+
+
+def _may_answer(operation: Operation, status: str) -> bool:
+    if status in ("401", "429"):
+        return not operation.public
+    if operation.of_batches and status in ("400", "404", "500"):
+        return True
+    if operation.method == "post" and operation.of_batches and status == "413":
+        return True  # an upload is a form, which has no struct
+    return status not in _OF_BODIES or operation.request is not None
 
 
 def _content(kind: Any) -> dict[str, Any]:

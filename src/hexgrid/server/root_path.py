@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hexgrid.config import ServerConfig
 from hexgrid.errors import ConfigError
 from hexgrid.server import console
-from hexgrid.server.openapi import OPERATIONS
+from hexgrid.server.operations import OPERATIONS
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
