@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hexgrid.errors import RequestError
+from hexgrid.surrogates import error_of_surrogates
 from hexgrid.text_pieces import PIECE_CHARS, NoWordEndError, WordEnds
 from hexgrid.text_reader import Check, TextReader
 from hexgrid.tokenizer_file import open_tokenizer_file
@@ -127,7 +128,7 @@ class Tokenizer:
                 param="prompt",
             ) from None
         except TypeError as error:
-            raise _no_unicode([text], error) from None
+            raise error_of_surrogates([text]) or error from None
         return [*prefix, *own, *suffix]
 
     def pieces(self, token_ids: TokenIds) -> list[str]:
@@ -166,7 +167,7 @@ class Tokenizer:
         except NoWordEndError as error:
             raise _no_place_to_cut(error.most, len(token_ids)) from None
         except TypeError as error:  # what the Rust side says of a str that is not valid Unicode
-            raise _no_unicode(texts, error) from None
+            raise error_of_surrogates(texts) or error from None
         return Encoded(token_ids, num_truncated)
 
     def _refuse_too_many_characters(self, texts: list[str]) -> None:
@@ -218,22 +219,3 @@ def _no_place_to_cut(most: int, index: int) -> RequestError:
         param="input",
         index=index,
     )
-
-
-def _no_unicode(texts: list[str], error: TypeError) -> Exception:
-    for index, text in enumerate(texts):
-        if not _is_unicode(text):
-            return RequestError(
-                f"Input {index} holds a lone surrogate, which is no valid Unicode text",
-                param="input",
-                index=index,
-            )
-    return error
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

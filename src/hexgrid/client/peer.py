@@ -10,6 +10,7 @@ from hexgrid import headers
 from hexgrid.client.batching import Limits
 from hexgrid.client.exchange import Conversation, Request, exchange
 from hexgrid.errors import BodyTooLargeError, RemoteError, RequestError, TooManyInputsError
+from hexgrid.surrogates import error_of_surrogates
 from hexgrid.wire import TokenIds
 
 # What every server of OpenAI's API takes.
@@ -80,19 +81,6 @@ def _json(inputs: list[str] | list[TokenIds], fields: Mapping[str, Any]) -> byte
     try:
         return orjson.dumps({"input": inputs, **fields})
     except orjson.JSONEncodeError as error:
-        for index, each in enumerate(inputs):
-            if isinstance(each, str) and not _is_unicode(each):
-                raise RequestError(
-                    f"Input {index} holds half of a surrogate pair, which is no text",
-                    param="input",
-                    index=index,
-                ) from None
+        if (surrogates := error_of_surrogates(inputs)) is not None:
+            raise surrogates from None
         raise RequestError(f"An input or option cannot be sent: {error}") from None
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
