@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hexgrid.client.answers import Embedded
     from hexgrid.client.asynchronous import AsyncClient
-    from hexgrid.client.embedder import Embedder
     from hexgrid.client.ranking import Match
     from hexgrid.client.synchronous import Client
+    from hexgrid.embedder.embedder import Embedder
 
 __all__ = ["AsyncClient", "Client", "Embedded", "Embedder", "Match", "__version__"]
 __version__ = "0.1.0"
@@ -18,7 +18,7 @@ _MODULES = {
     "AsyncClient": "hexgrid.client.asynchronous",
     "Client": "hexgrid.client.synchronous",
     "Embedded": "hexgrid.client.answers",
-    "Embedder": "hexgrid.client.embedder",
+    "Embedder": "hexgrid.embedder.embedder",
     "Match": "hexgrid.client.ranking",
 }
 

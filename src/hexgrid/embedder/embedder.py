@@ -19,7 +19,7 @@ from hexgrid.metrics import Metrics
 from hexgrid.settings import settings
 
 if TYPE_CHECKING:
-    from hexgrid.client.local_call import Started
+    from hexgrid.embedder.local_call import Started
 
 # The engine has so many batches of a call at a time: one is tokenized while those before it are computed.
 _BATCHES_AHEAD = 2
@@ -47,7 +47,7 @@ class Embedder(BlockingCalls):
                 raise TypeError(
                     f"{name!r} is no setting of the engine; there are {', '.join(known)}"
                 )
-        from hexgrid.client.local_call import LocalCall  # noqa: PLC0415, it imports torch
+        from hexgrid.embedder.local_call import LocalCall  # noqa: PLC0415, it imports torch
         from hexgrid.engine.native import open_model  # noqa: PLC0415, the same
 
         self.model = str(model or nano.NAME)
