@@ -3,15 +3,14 @@
 Raw bytes, which only hexgrid is asked for, base64, or what a server sends in its place: numbers.
 """
 
-import binascii
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from hexgrid import headers
-from hexgrid.encoding import Vectors, from_base64, from_bytes
+from hexgrid.embeddings_json import NoEmbeddingsError, read_json
+from hexgrid.encoding import Vectors, from_bytes
 from hexgrid.errors import RemoteError
 
 _BYTES = "application/octet-stream"
@@ -28,25 +27,6 @@ class Embedded(NamedTuple):
     num_truncated: int
 
 
-class _Item(msgspec.Struct):
-    index: int
-    embedding: msgspec.Raw
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-
-
-class _Embeddings(msgspec.Struct):
-    data: list[_Item]
-    usage: _Usage = msgspec.field(default_factory=_Usage)
-
-
-_decoder = msgspec.json.Decoder(_Embeddings)
-_numbers = msgspec.json.Decoder(list[float])
-_text = msgspec.json.Decoder(str)
-
-
 def read_embeddings(content: bytes, said: Mapping[str, str], num_inputs: int, url: str) -> Embedded:
     """The vectors in the order of the inputs; `said` are the headers.
 
@@ -55,39 +35,22 @@ def read_embeddings(content: bytes, said: Mapping[str, str], num_inputs: int, ur
     """
     try:
         if said.get("content-type") == _BYTES:
-            vectors = from_bytes(content, endianness="little").reshape(num_inputs, -1)
-            num_tokens = int(said.get(headers.PROMPT_TOKENS, "0"))
+            vectors, num_tokens = _raw(content, said, num_inputs)
         else:
-            answer = _decoder.decode(content)
-            vectors, num_tokens = _rows(answer.data, num_inputs), answer.usage.prompt_tokens
+            vectors, num_tokens = read_json(content, num_inputs)
         num_truncated = int(said.get(headers.TRUNCATED, "0"))
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except NoEmbeddingsError as error:
+        raise RemoteError(f"{url} answered {error}") from error
+    except ValueError as error:
         raise RemoteError(f"{url} answered what is no embeddings response: {error}") from error
-    if not vectors.shape[1]:
-        raise RemoteError(f"{url} answered vectors without a number")
     if not np.isfinite(vectors).all():
         raise RemoteError(f"{url} answered a vector with NaN or infinity")
     return Embedded(vectors, num_tokens, num_truncated)
 
 
-def _rows(items: list[_Item], num_inputs: int) -> Vectors:
-    if sorted(item.index for item in items) != list(range(num_inputs)):
-        raise ValueError(f"{len(items)} vectors to {num_inputs} inputs, or not one for each")
-    first = _vector(items[0].embedding)
-    rows = np.empty((num_inputs, len(first)), np.float32)
-    for item in items:
-        vector = _vector(item.embedding)
-        if len(vector) != len(first):
-            raise ValueError(f"vectors of {len(first)} and of {len(vector)} dimensions")
-        rows[item.index] = vector
-    return rows
-
-
-def _vector(raw: msgspec.Raw) -> Vectors:
-    view = memoryview(raw)
-    if view[0] != ord('"'):
-        return np.array(_numbers.decode(view), dtype=np.float32)
-    try:
-        return from_base64(view[1:-1], endianness="little")
-    except binascii.Error:  # perhaps because of JSON's escapes
-        return from_base64(_text.decode(view), endianness="little")
+def _raw(content: bytes, said: Mapping[str, str], num_inputs: int) -> tuple[Vectors, int]:
+    """The encoding `bytes_only`: numbers, and in a header how many tokens they are of."""
+    vectors = from_bytes(content, endianness="little").reshape(num_inputs, -1)
+    if not vectors.shape[1]:
+        raise NoEmbeddingsError("vectors without a number")
+    return vectors, int(said.get(headers.PROMPT_TOKENS, "0"))

@@ -13,9 +13,11 @@ import httpx2
 import msgspec
 import numpy as np
 
-from hexgrid.encoding import Vectors, from_base64
+from hexgrid.embeddings_json import NoEmbeddingsError, read_json
+from hexgrid.encoding import Vectors
 from hexgrid.errors import ConfigError, RemoteError
 from hexgrid.evaluation.run import Answer
+from hexgrid.headers import TRUNCATED
 
 _TIMEOUT_SECONDS = 600.0
 # Overload is waited out so many times, each time as long as the server says, or else twice as long as before.
@@ -24,15 +26,6 @@ _LONGEST_WAIT_SECONDS = 60.0
 _OVERLOADED = (429, 503)
 _TRUNCATE = "truncate_prompt_tokens"
 _SHOWN_CHARS = 500
-
-
-class _Item(msgspec.Struct):
-    index: int
-    embedding: str | list[float]  # some servers give numbers whatever they are asked for
-
-
-class _Embeddings(msgspec.Struct):
-    data: list[_Item]
 
 
 class _Card(msgspec.Struct):
@@ -90,7 +83,7 @@ class RemoteModel:
         vectors = self._vectors(self._checked(response), len(texts))
         if not self._says_truncated:
             return Answer(vectors, None)
-        return Answer(vectors, int(response.headers.get("x-hexgrid-truncated", "0")))
+        return Answer(vectors, int(response.headers.get(TRUNCATED, "0")))
 
     def _list_models(self) -> list[_Card]:
         """What the server says it serves; nothing where it keeps no list, or none for us."""
@@ -149,27 +142,12 @@ class RemoteModel:
     def _vectors(self, response: httpx2.Response, num_texts: int) -> Vectors:
         """The vectors in the order of the texts."""
         try:
-            items = msgspec.json.decode(response.content, type=_Embeddings).data
-            items.sort(key=lambda item: item.index)
-            rows = [_row(item) for item in items]
-        except (msgspec.DecodeError, ValueError) as error:
-            raise RemoteError(
-                f"{self.url} answered what is no embeddings response: {error}"
-            ) from error
-        if [item.index for item in items] != list(range(num_texts)):
-            raise RemoteError(f"{self.url} answered {len(items)} vectors to {num_texts} texts")
-        if len({len(row) for row in rows}) != 1 or not len(rows[0]):
-            raise RemoteError(f"{self.url} answered vectors of different lengths, or empty ones")
-        vectors = np.stack(rows)
+            vectors = read_json(response.content, num_texts).vectors
+        except NoEmbeddingsError as error:
+            raise RemoteError(f"{self.url} answered {error}") from error
         if not np.isfinite(vectors).all():
             raise RemoteError(f"{self.url} answered a vector with NaN or infinity")
         return vectors
-
-
-def _row(item: _Item) -> Vectors:
-    if isinstance(item.embedding, str):
-        return from_base64(item.embedding, endianness="little")
-    return np.array(item.embedding, dtype=np.float32)
 
 
 def _refuses_truncation(response: httpx2.Response) -> bool:

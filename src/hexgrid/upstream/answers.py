@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 import orjson
 
-from hexgrid.encoding import Vectors, from_base64
+from hexgrid.embeddings_json import NoEmbeddingsError, read_json
+from hexgrid.encoding import Vectors
 from hexgrid.wire import TokenIds
 
 # Of a vector that an upstream has normalised: some do so in 16 bits.
@@ -59,35 +60,16 @@ class Asking(NamedTuple):
             BadAnswerError: it is anything else, or a vector has not the length that it must have.
         """
         try:
-            items = _decoder.decode(body).data
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadAnswerError(f"an answer that is no embeddings response: {error}") from error
-        if len(items) != num_inputs or {i.index for i in items} != set(range(num_inputs)):
+            vectors = read_json(body, num_inputs).vectors
+        except NoEmbeddingsError as error:
+            raise BadAnswerError(str(error)) from error
+        width = vectors.shape[1]
+        if width != self.hidden_size:
             raise BadAnswerError(
-                f"{len(items)} vectors, or wrongly numbered, to {num_inputs} inputs"
+                f"a vector of {width} numbers; the model's config.json says {self.hidden_size}"
             )
-        vectors = np.empty((num_inputs, self.hidden_size), np.float32)
-        for item in items:
-            vectors[item.index] = self._row(item.embedding)
         self._check_norms(vectors)
         return vectors
-
-    def _row(self, embedding: str | list[float]) -> Vectors:
-        try:
-            row = (
-                from_base64(embedding, endianness="little")
-                if isinstance(embedding, str)
-                else np.array(
-                    embedding, np.float32
-                )  # some give numbers whatever they are asked for
-            )
-        except ValueError as error:
-            raise BadAnswerError(f"an embedding that is no vector: {error}") from error
-        if len(row) != self.hidden_size:
-            raise BadAnswerError(
-                f"a vector of {len(row)} numbers; the model's config.json says {self.hidden_size}"
-            )
-        return row
 
     def _check_norms(self, vectors: Vectors) -> None:
         norms = np.linalg.norm(vectors, axis=1)
@@ -136,15 +118,6 @@ def seconds_of(headers: Mapping[str, str], most: int) -> int:
     return min(max(said, 1), most)
 
 
-class _Item(msgspec.Struct):
-    index: int
-    embedding: str | list[float]
-
-
-class _Embeddings(msgspec.Struct):
-    data: list[_Item]
-
-
 class _Cards(msgspec.Struct):
     data: list[Card]
 
@@ -157,6 +130,5 @@ class _ErrorBody(msgspec.Struct):
     error: _ErrorDetail
 
 
-_decoder = msgspec.json.Decoder(_Embeddings)
 _card_decoder = msgspec.json.Decoder(_Cards)
 _error_decoder = msgspec.json.Decoder(_ErrorBody)
