@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter_ns
 
+from hexgrid.config.settings import Secret
 from hexgrid.errors import UnauthorizedError
 from hexgrid.server.auth import Keys
 from hexgrid.server.followed_store import FollowedStore
 from hexgrid.server.key_store import KeyStore, Limits
-from hexgrid.settings import Secret
 from hexgrid.tables import aligned
 
 _ROUNDS = 20_000

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from hexgrid import config_sources
-from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig, all_settings
+from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig, all_settings, sources
+from hexgrid.config.settings import Secret, Setting
 from hexgrid.errors import ConfigError
-from hexgrid.settings import Secret, Setting
 
 SETTINGS = {setting.name: setting for setting in all_settings()}
 
@@ -18,7 +17,7 @@ SETTINGS = {setting.name: setting for setting in all_settings()}
 def load(
     flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
 ) -> ServerConfig:
-    return config_sources.load(ServerConfig, flags or {}, environ or {})
+    return sources.load(ServerConfig, flags or {}, environ or {})
 
 
 def test_without_flags_and_variables_everything_has_its_default() -> None:
@@ -56,7 +55,7 @@ def test_engine_settings_reach_the_nested_engine_config() -> None:
 def test_the_engine_config_alone_ignores_the_servers_settings() -> None:
     environ = {"HEXGRID_PORT": "9000", "HEXGRID_NUM_THREADS": "2"}
 
-    assert config_sources.load(EngineConfig, {}, environ) == EngineConfig(num_threads=2)
+    assert sources.load(EngineConfig, {}, environ) == EngineConfig(num_threads=2)
 
 
 @pytest.mark.parametrize(

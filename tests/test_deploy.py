@@ -19,7 +19,7 @@ import yaml
 from hexgrid.cli import main
 from hexgrid.cli.serve import command as serve
 from hexgrid.config import ServerConfig
-from hexgrid.config_sources import load
+from hexgrid.config.sources import load
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.server.tls import Certificates

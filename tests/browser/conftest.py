@@ -7,10 +7,10 @@ from playwright.sync_api import Browser, sync_playwright
 
 from hexgrid import nano
 from hexgrid.config import EngineConfig
+from hexgrid.config.settings import Secret
 from hexgrid.engine.native import open_model
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
-from hexgrid.settings import Secret
 from tests.browser.browsing import Watched, launch, watched
 from tests.server.running import KEY, serving, serving_one, variant
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
-from hexgrid.settings import Secret
 from tests.cli.conftest import Command, one_line
 from tests.cli.hexgrid_process import DEADLINE, environment
 from tests.server.running import KEY, serving, variant

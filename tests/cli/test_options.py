@@ -7,8 +7,8 @@ from click.testing import CliRunner
 from hexgrid.cli.options import config_options
 from hexgrid.cli.serve import command as serve
 from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig
-from hexgrid.config_sources import load
-from hexgrid.settings import Secret, settings
+from hexgrid.config.settings import Secret, settings
+from hexgrid.config.sources import load
 
 
 def loaded(*arguments: str) -> ServerConfig:

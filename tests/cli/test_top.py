@@ -19,9 +19,9 @@ import httpx2
 import psutil
 import pytest
 
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
-from hexgrid.settings import Secret
 from tests.cli.conftest import Command, one_line
 from tests.cli.hexgrid_process import DEADLINE, HEXGRID, environment
 from tests.monitor.conftest import standing_in

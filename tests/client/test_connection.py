@@ -8,11 +8,11 @@ import trustme
 
 from hexgrid import AsyncClient, Client
 from hexgrid.config import ServerConfig
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError, RemoteError, UnreachableError
 from hexgrid.metrics import Metrics
 from hexgrid.server.tls import Certificates
-from hexgrid.settings import Secret
 from tests.cli.hexgrid_process import serve
 from tests.client.conftest import each_client
 from tests.server.certificates import Files, client_context

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError, RemoteError
 from hexgrid.evaluation.datasets import read_sets
@@ -18,7 +19,6 @@ from hexgrid.evaluation.local import embed_with
 from hexgrid.evaluation.remote import opened_remote
 from hexgrid.evaluation.run import evaluate
 from hexgrid.metrics import Metrics
-from hexgrid.settings import Secret
 from hexgrid.tokenizer import Tokenizer
 from tests.other_server import Answer, good, in_base64, items, other_server
 from tests.server.running import KEY, serving, variant

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError, RemoteError, UnreachableError
 from hexgrid.metrics import Metrics
 from hexgrid.monitor.reading import Change, Reading
 from hexgrid.monitor.source import changes, opened_source
-from hexgrid.settings import Secret
 from tests.monitor.standing_in import StandIn
 from tests.server.running import KEY, serving, variant
 

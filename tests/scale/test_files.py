@@ -11,7 +11,7 @@ import yaml
 
 from hexgrid.cli.serve import command as serve
 from hexgrid.config import ServerConfig
-from hexgrid.config_sources import load
+from hexgrid.config.sources import load
 from tests.cli.hexgrid_process import environment, hexgrid
 
 pytestmark = pytest.mark.ray

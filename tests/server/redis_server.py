@@ -9,7 +9,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from hexgrid.settings import Secret
+from hexgrid.config.settings import Secret
 from tests.server.running import DEADLINE, wait_until
 
 

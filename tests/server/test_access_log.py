@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from hexgrid.config.settings import Secret
 from hexgrid.encoding import Vectors
 from hexgrid.engine.sequence import NO_SALT, Salt
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.server.key_store import KeyStore, Limits
-from hexgrid.settings import Secret
 from hexgrid.wire import TokenIds
 from tests.server.access_logs import OWN_ID, Log, logged
 from tests.server.running import (

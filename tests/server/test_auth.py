@@ -9,13 +9,13 @@ import pytest
 from starlette.routing import Route
 
 from hexgrid.config import ServerConfig
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
 from hexgrid.server.auth import LIVENESS_PATHS
 from hexgrid.server.console import PATHS
 from hexgrid.server.registry import Models
-from hexgrid.settings import Secret
 from tests.server.running import KEY, connect, error, serving, variant
 
 SECOND_KEY = "schlüssel=2"

@@ -11,6 +11,7 @@ import pytest
 from starlette.routing import Route
 
 from hexgrid.config import ServerConfig
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
@@ -19,7 +20,6 @@ from hexgrid.server.console import PATHS
 from hexgrid.server.forms.paths import FORMS
 from hexgrid.server.key_store import KeyStore, Limits, StoredKey
 from hexgrid.server.registry import Models
-from hexgrid.settings import Secret
 from tests.server.forms.bodies import BODIES
 from tests.server.running import KEY, error, serving, variant
 

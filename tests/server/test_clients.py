@@ -11,10 +11,10 @@ import pytest
 from langchain_openai import OpenAIEmbeddings
 from pydantic import SecretStr
 
+from hexgrid.config.settings import Secret
 from hexgrid.encoding import Vectors
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
-from hexgrid.settings import Secret
 from tests.server.running import KEY, embed, serving, variant, vectors
 
 TEXTS = ["The capital of China is Beijing.", "Explain gravity", ""]

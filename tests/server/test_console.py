@@ -11,9 +11,9 @@ import httpx2
 import pytest
 
 from hexgrid import console
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.server.console import NAMES, PATHS
-from hexgrid.settings import Secret
 from tests.server.running import KEY, error, metric, serving_one
 
 PREFIX = "/gw/v1"

@@ -8,12 +8,12 @@ import httpx2
 import pytest
 
 from hexgrid.config import ServerConfig
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError
 from hexgrid.metrics import Metrics
 from hexgrid.server.cors import EXPOSED_HEADERS, cors_origins
 from hexgrid.server.key_store import KeyStore, Limits
-from hexgrid.settings import Secret
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import KEY, error, metric, serving, serving_one, variant
 

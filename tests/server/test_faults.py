@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from hexgrid.config.settings import Secret
 from hexgrid.encoding import Vectors
 from hexgrid.engine.engine import NativeEngine
 from hexgrid.engine.sequence import Salt
@@ -18,7 +19,6 @@ from hexgrid.metrics import Metrics
 from hexgrid.server import usage as usage_module
 from hexgrid.server.key_store import KeyStore, Limits
 from hexgrid.server.usage import read
-from hexgrid.settings import Secret
 from hexgrid.wire import TokenIds
 from tests.engine.bench import FORWARD_TIMEOUT, HandClock, let_pass
 from tests.server.gated_runner import GatedRunner

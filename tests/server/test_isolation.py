@@ -9,10 +9,10 @@ import httpx2
 import pytest
 
 from hexgrid.config import EngineConfig
+from hexgrid.config.settings import Secret
 from hexgrid.engine.native import open_model
 from hexgrid.metrics import Metrics
 from hexgrid.server.key_store import KeyStore, Limits
-from hexgrid.settings import Secret
 from tests.server.running import KEY, embed, metric, serving, vectors
 
 # Long enough that its beginning is worth keeping.

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from hexgrid import errors
+from hexgrid.config.settings import Secret
 from hexgrid.engine.engine import NativeEngine
 from hexgrid.engine.protocols import Runner
 from hexgrid.engine.served_model import ServedModel
@@ -21,7 +22,6 @@ from hexgrid.errors import HexgridError
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.server.errors import error_response
 from hexgrid.server.key_store import KeyStore, Limits
-from hexgrid.settings import Secret
 from tests.engine.bench import FORWARD_TIMEOUT, HandClock, let_pass
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import DEADLINE, KEY, embed, error, serving, variant, wait_until

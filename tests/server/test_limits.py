@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 
+from hexgrid.config.settings import Secret
 from hexgrid.engine.engine import NativeEngine
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
-from hexgrid.settings import Secret
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import (
     KEY,

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import RateLimitedError, RequestError
 from hexgrid.metrics import Metrics
@@ -17,7 +18,6 @@ from hexgrid.server.auth import Client
 from hexgrid.server.key_store import KeyStore, Limits
 from hexgrid.server.rate_limits import RateLimits
 from hexgrid.server.shared_limits import SharedRateLimits
-from hexgrid.settings import Secret
 from tests.server.gated_runner import GatedRunner
 from tests.server.redis_server import redis_server
 from tests.server.running import embed, new_client, serving, variant

@@ -10,11 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hexgrid import errors
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.server.errors import OTHER_REASONS
 from hexgrid.server.key_store import KeyStore, Limits
-from hexgrid.settings import Secret
 from tests.server.running import KEY, embed, new_client, post_bytes, serving, variant
 from tests.server.test_errors import BrokenEngine, FailingRunner, UnluckyRunner
 from tests.test_errors import all_errors

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics, ModelMetrics
-from hexgrid.settings import Secret
 from tests.server.access_logs import OWN_ID, Log, logged
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import (

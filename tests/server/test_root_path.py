@@ -6,10 +6,10 @@ import httpx2
 import pytest
 
 from hexgrid.config import ServerConfig
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError
 from hexgrid.server.root_path import root_path_of
-from hexgrid.settings import Secret
 from tests.server.running import KEY, connect, metric, serving_one
 
 PREFIX = "/gw/v1"

@@ -13,13 +13,13 @@ import httpx2
 import pytest
 
 from hexgrid.config import ServerConfig
+from hexgrid.config.settings import Secret
 from hexgrid.encoding import Vectors
 from hexgrid.engine.sequence import NO_SALT, Salt
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError
 from hexgrid.metrics import Metrics, ModelMetrics
 from hexgrid.server.serving import bind, refuse_open_door, url_of
-from hexgrid.settings import Secret
 from hexgrid.wire import TokenIds
 from tests.cli.hexgrid_process import serve
 from tests.server.running import (

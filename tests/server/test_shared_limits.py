@@ -11,13 +11,13 @@ import httpx2
 import pytest
 from redis import Redis
 
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError, RateLimitedError
 from hexgrid.metrics import Metrics
 from hexgrid.server.auth import Client
 from hexgrid.server.key_store import KeyStore, Limits
 from hexgrid.server.shared_limits import SharedRateLimits
-from hexgrid.settings import Secret
 from tests.server.redis_server import redis_server
 from tests.server.running import embed, error, serving, variant
 

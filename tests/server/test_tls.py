@@ -12,11 +12,11 @@ import pytest
 import trustme
 
 from hexgrid.config import ServerConfig
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError
 from hexgrid.metrics import Metrics
 from hexgrid.server.tls import Certificates, certificates_of
-from hexgrid.settings import Secret
 from tests.server.certificates import PASSWORD, Files, client_context, handshake
 from tests.server.running import (
     connect,

@@ -9,9 +9,9 @@ import httpx2
 import numpy as np
 import pytest
 
+from hexgrid.config.settings import Secret
 from hexgrid.errors import RemoteError
 from hexgrid.metrics import Metrics
-from hexgrid.settings import Secret
 from tests.server.running import embed, error, metric, serving, vectors, wait_for_metric, wait_until
 from tests.upstream.fronting import open_upstreams
 from tests.upstream.misbehaving import (

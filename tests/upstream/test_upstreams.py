@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from hexgrid.config import EngineConfig
+from hexgrid.config.settings import Secret
 from hexgrid.engine.native import open_model
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError, RemoteError
 from hexgrid.metrics import Metrics
 from hexgrid.model.synthetic import make_checkpoint
-from hexgrid.settings import Secret
 from tests.cli.hexgrid_process import Serving, serve
 from tests.server.running import (
     KEY,

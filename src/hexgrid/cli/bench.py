@@ -13,7 +13,7 @@ from hexgrid.benchmark.workload import FEWEST_TOKENS
 from hexgrid.cli.options import config_options, refuse_engine_options, server_key
 from hexgrid.cli.progress import progress
 from hexgrid.config import CACHE_SETTINGS, EngineConfig
-from hexgrid.config_sources import load
+from hexgrid.config.sources import load
 from hexgrid.errors import ConfigError
 
 if TYPE_CHECKING:

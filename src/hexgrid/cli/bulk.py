@@ -11,7 +11,7 @@ import click
 
 from hexgrid.cli.options import config_options, refuse_engine_options, server_key
 from hexgrid.config import EngineConfig
-from hexgrid.config_sources import load
+from hexgrid.config.sources import load
 from hexgrid.errors import ConfigError
 from hexgrid.wire import InputType, TruncationSide
 
@@ -178,7 +178,7 @@ def _run_on_ray(
 
 
 def _engine_flags(options: dict[str, Any]) -> list[str]:
-    from hexgrid.settings import settings
+    from hexgrid.config.settings import settings
 
     return [setting.name for setting in settings(EngineConfig) if setting.name in options]
 

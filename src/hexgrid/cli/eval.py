@@ -11,7 +11,7 @@ import click
 from hexgrid.cli.options import config_options, refuse_engine_options, server_key
 from hexgrid.cli.progress import progress
 from hexgrid.config import EngineConfig
-from hexgrid.config_sources import load
+from hexgrid.config.sources import load
 from hexgrid.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import click
 import setproctitle
 
 from hexgrid.config import ServerConfig
+from hexgrid.config.settings import Secret, Setting, settings
 from hexgrid.errors import ConfigError
-from hexgrid.settings import Secret, Setting, settings
 
 _KEY_VARIABLES = ("HEXGRID_API_KEY", "OPENAI_API_KEY")
 

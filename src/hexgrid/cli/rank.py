@@ -8,7 +8,7 @@ import click
 
 from hexgrid.cli.options import config_options
 from hexgrid.config import EngineConfig
-from hexgrid.config_sources import load
+from hexgrid.config.sources import load
 
 
 @click.command()

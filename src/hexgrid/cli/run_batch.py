@@ -9,7 +9,7 @@ import click
 
 from hexgrid.cli.options import config_options
 from hexgrid.config import EngineConfig, ServerConfig
-from hexgrid.config_sources import load
+from hexgrid.config.sources import load
 from hexgrid.errors import ConfigError
 
 # No request of a file is given up for having waited.

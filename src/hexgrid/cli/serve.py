@@ -16,7 +16,7 @@ import click
 from hexgrid.cli import exit_code
 from hexgrid.cli.options import config_options, hide_secrets
 from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig
-from hexgrid.config_sources import load
+from hexgrid.config.sources import load
 from hexgrid.errors import HexgridError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hexgrid.cli.options import hide_secrets, key_option, server_key
+from hexgrid.config.settings import Secret
 from hexgrid.errors import UnreachableError
-from hexgrid.settings import Secret
 
 if TYPE_CHECKING:
     from hexgrid.monitor.display import Show

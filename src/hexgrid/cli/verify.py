@@ -9,7 +9,7 @@ import click
 
 from hexgrid.cli.options import config_options
 from hexgrid.config import CACHE_SETTINGS, EngineConfig
-from hexgrid.config_sources import load
+from hexgrid.config.sources import load
 from hexgrid.errors import CheckpointError
 
 if TYPE_CHECKING:

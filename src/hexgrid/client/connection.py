@@ -14,9 +14,9 @@ from hexgrid.client.job import EmbedJob
 from hexgrid.client.options import Inputs, fields_of, input_list
 from hexgrid.client.peer import Peer
 from hexgrid.client.progress import OnProgress
-from hexgrid.config_sources import URL_VARIABLE
+from hexgrid.config.settings import Secret
+from hexgrid.config.sources import URL_VARIABLE
 from hexgrid.errors import ConfigError, DeadlineError, HexgridError, RemoteError, UnreachableError
-from hexgrid.settings import Secret
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 KEY_VARIABLE = "HEXGRID_API_KEY"

@@ -14,9 +14,9 @@ from hexgrid.client.collecting import Collected
 from hexgrid.client.options import EmbedOptions, Inputs, fields_of, input_list
 from hexgrid.client.progress import Progress, told
 from hexgrid.config import EngineConfig
-from hexgrid.config_sources import load
+from hexgrid.config.settings import settings
+from hexgrid.config.sources import load
 from hexgrid.metrics import Metrics
-from hexgrid.settings import settings
 
 if TYPE_CHECKING:
     from hexgrid.embedder.local_call import Started

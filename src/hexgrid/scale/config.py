@@ -15,9 +15,9 @@ import msgspec
 
 from hexgrid import nano
 from hexgrid.config import EngineConfig, ServerConfig
-from hexgrid.config_sources import load
+from hexgrid.config.settings import Secret, Setting, settings
+from hexgrid.config.sources import load
 from hexgrid.errors import ConfigError
-from hexgrid.settings import Secret, Setting, settings
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0)]

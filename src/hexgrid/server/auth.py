@@ -10,12 +10,12 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hexgrid.config.settings import Secret
 from hexgrid.errors import HexgridError, UnauthorizedError
 from hexgrid.server.errors import error_response
 from hexgrid.server.followed_store import FollowedStore
 from hexgrid.server.key_store import Limits, StoredKey
 from hexgrid.server.request_record import record_of
-from hexgrid.settings import Secret
 
 # What an orchestrator's probe must reach without a secret.
 LIVENESS_PATHS = frozenset({"/health", "/live", "/ready"})

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hexgrid.config.settings import Secret
 from hexgrid.errors import ConfigError, RateLimitStoreError
 from hexgrid.server.auth import Client
 from hexgrid.server.rate_limits import (
@@ -27,7 +28,6 @@ from hexgrid.server.rate_limits import (
     too_many_at_a_time,
     too_many_in_a_minute,
 )
-from hexgrid.settings import Secret
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

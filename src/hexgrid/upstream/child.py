@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
+from hexgrid.config.settings import ENV_PREFIX, Secret
 from hexgrid.errors import ConfigError
-from hexgrid.settings import ENV_PREFIX, Secret
 from hexgrid.upstream import minder
 from hexgrid.upstream.address import Address
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import httpx2
 
+from hexgrid.config.settings import Secret
 from hexgrid.encoding import Vectors
 from hexgrid.metrics import Outcome, UpstreamMetrics
-from hexgrid.settings import Secret
 from hexgrid.upstream.address import Address
 from hexgrid.upstream.answers import (
     Asking,

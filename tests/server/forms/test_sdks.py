@@ -13,10 +13,10 @@ import pytest
 from huggingface_hub import InferenceClient, close_session
 from huggingface_hub.errors import HfHubHTTPError
 
+from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.quantized import quantize
-from hexgrid.settings import Secret
 from tests.server.running import KEY, TEXT, embed, serving, variant, vectors
 
 TEXTS = [TEXT, "Explain gravity", ""]

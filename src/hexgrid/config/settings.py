@@ -5,7 +5,7 @@ Nothing heavy is imported: `hexgrid --help` reads this file.
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Literal
@@ -119,6 +119,13 @@ def settings(config: type) -> Iterator[Setting]:
     for entry in dataclasses.fields(config):
         if "help" in entry.metadata:
             yield _describe(entry, hints[entry.name])
+
+
+def refuse_given(config: Checked, described: Iterable[Setting], why: str) -> None:
+    """Refuse settings that would not act."""
+    for setting in described:
+        if getattr(config, setting.name) != setting.default:
+            raise ConfigError(f"{setting.flag} {why}", param=setting.name)
 
 
 def _describe(entry: "dataclasses.Field[Any]", hint: Any) -> Setting:

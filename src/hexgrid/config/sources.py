@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig, all_settings
+from hexgrid.config.settings import ENV_PREFIX, settings
 from hexgrid.errors import ConfigError
-from hexgrid.settings import ENV_PREFIX, settings
 
 # Kubernetes puts variables of this form into every pod beside a Service named "hexgrid".
 _KUBERNETES_LINK = re.compile(r"HEXGRID_(SERVICE_.*|PORT_\d+_.*)$")
