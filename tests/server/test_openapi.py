@@ -81,6 +81,38 @@ def test_every_route_is_described_and_no_other(
     assert {(path, method) for path, method, _ in operations(document)} == served
 
 
+def test_operation_ids_can_be_names_of_functions(document: dict[str, Any]) -> None:
+    assert all(operation["operationId"].isidentifier() for _, _, operation in operations(document))
+
+
+def test_every_body_has_an_example_that_is_answered(
+    client: httpx2.Client, document: dict[str, Any]
+) -> None:
+    bodies = {
+        path: operation["requestBody"]["content"]["application/json"]
+        for path, _, operation in operations(document)
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
+    }
+
+    assert BODIES.keys() < bodies.keys()
+    components = {"components": document["components"]}
+    for path, body in bodies.items():
+        assert Draft202012Validator(body["schema"] | components).is_valid(body["example"]), path
+        if path != "/v1/batches":  # which needs a file
+            assert client.post(path, json=body["example"]).status_code == 200, path
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/pooling", "/score", "/v2/embed", "/tokenize"])
+def test_a_body_that_lacks_what_is_needed_is_not_described(
+    client: httpx2.Client, document: dict[str, Any], path: str
+) -> None:
+    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    name = content["schema"]["$ref"].rpartition("/")[2]
+
+    assert not validator(document, name).is_valid({"model": ""})
+    assert client.post(path, json={"model": ""}).status_code == 400
+
+
 def test_every_reference_resolves(document: dict[str, Any]) -> None:
     prefix = "#/components/schemas/"
     found = list(references(document))

@@ -4,7 +4,7 @@ import { accepted, wantKey, wireAccess } from "./access.js";
 import { askJson, base, key } from "./api.js";
 import { byId, copyButton, element } from "./dom.js";
 import { Notice } from "./failures.js";
-import { example, fields, operations, typeOf } from "./schema.js";
+import { alternatives, fields, operations, typeOf } from "./schema.js";
 
 const notice = new Notice(byId("failure"), () => begin());
 
@@ -77,8 +77,8 @@ const verb = (method) => element("span", { class: `verb ${method.toLowerCase()}`
 const entry = (id, ...content) => element("li", {}, element("a", { href: anchor(id) }, ...content));
 
 function operationSection({ method, path, id, operation }, document) {
-  const body = operation.requestBody?.content["application/json"].schema;
-  const command = curl(method, path, body, operation, document);
+  const [type, body] = Object.entries(operation.requestBody?.content ?? {})[0] ?? [];
+  const command = curl(method, path, operation, type, body);
   const isOpen = operation.security?.length === 0;
   return element(
     "section",
@@ -91,27 +91,57 @@ function operationSection({ method, path, id, operation }, document) {
       element("pre", { class: "code" }, command),
       copyButton(() => command),
     ),
-    body ? element("h4", {}, "Body") : null,
-    body ? fieldTable(resolved(body, document), `Fields of the body of ${method} ${path}`) : null,
+    ...(operation.parameters
+      ? [
+          element("h4", {}, "Parameters"),
+          parameterTable(operation.parameters, `Parameters of ${method} ${path}`),
+        ]
+      : []),
+    ...(body
+      ? [
+          element("h4", {}, type === FORM ? "Form" : "Body"),
+          ...bodyTables(body.schema, document, `Fields of the body of ${method} ${path}`),
+        ]
+      : []),
     element("h4", {}, "Answers"),
     responseTable(operation.responses, `Answers of ${method} ${path}`),
   );
 }
 
-function curl(method, path, body, operation, document) {
-  const lines = [`curl -s ${method === "POST" && !body ? "-X POST " : ""}${base()}${path}`];
+const FORM = "multipart/form-data";
+
+function curl(method, path, operation, type, body) {
+  // Braces would be a pattern to curl.
+  const place = path.replace(/\{(\w+)\}/g, (_, name) => name.toUpperCase());
+  const verb = method === "GET" || body ? "" : `-X ${method} `;
+  const lines = [`curl -s ${verb}${base()}${place}`];
   if (key.get() && operation.security?.length !== 0)
     lines.push(`-H "Authorization: Bearer $HEXGRID_API_KEY"`);
-  if (body)
+  if (type === FORM) lines.push(...formOptions(body.schema));
+  else if (body)
     lines.push(
       `-H 'Content-Type: application/json'`,
-      `-d '${JSON.stringify(example(body, document))}'`,
+      `-d '${JSON.stringify(body.example)}'`,
     );
   return lines.join(" \\\n  ");
 }
 
-const resolved = (schema, document) =>
-  document.components.schemas[typeOf(schema)[0].name] ?? schema;
+function formOptions({ properties, required }) {
+  return required.map((name) =>
+    properties[name].format === "binary" ? `-F ${name}=@PATH` : `-F ${name}=${properties[name].const}`,
+  );
+}
+
+/** The fields of a body, or of each that it may be. */
+function bodyTables(schema, document, caption) {
+  const kinds = schema.anyOf ?? [schema];
+  return kinds.flatMap((kind) => {
+    const { name } = typeOf(kind)[0];
+    const known = document.components.schemas[name] ?? kind;
+    const title = kinds.length > 1 ? `${caption}: ${name}` : caption;
+    return [...(kinds.length > 1 ? [element("p", {}, ...typeNodes(typeOf(kind)))] : []), ...fieldTable(known, title)];
+  });
+}
 
 function fieldTable(schema, caption) {
   const rows = fields(schema).map(({ name, type, isRequired, standard, bounds, text }) => [
@@ -128,9 +158,26 @@ function fieldTable(schema, caption) {
         : element("span", { class: "hint" }, ` default ${JSON.stringify(standard)}`),
     ],
   ]);
-  return rows.length
-    ? table(caption, ["Field", "Type", "Meaning"], rows)
-    : element("p", { class: "hint" }, "No fields.");
+  const choices = alternatives(schema).map((names) => names.join(" and "));
+  return [
+    choices.length ? element("p", { class: "hint" }, `Needs ${choices.join(", or ")}.`) : null,
+    rows.length
+      ? table(caption, ["Field", "Type", "Meaning"], rows)
+      : element("p", { class: "hint" }, "No fields."),
+  ].filter((part) => part !== null);
+}
+
+function parameterTable(parameters, caption) {
+  const rows = parameters.map(({ name, in: place, required, schema, description }) => [
+    [
+      element("code", {}, name),
+      required ? element("span", { class: "required" }, " required") : null,
+    ],
+    [place],
+    typeNodes(typeOf(schema)),
+    [description ?? ""],
+  ]);
+  return table(caption, ["Parameter", "In", "Type", "Meaning"], rows);
 }
 
 const typeNodes = (parts) =>
@@ -195,9 +242,9 @@ function schemaSection(name, schema) {
     { id: name, "aria-labelledby": `${name}-title` },
     element("h3", { id: `${name}-title` }, element("code", {}, name)),
     schema.description ? element("p", {}, schema.description) : null,
-    schema.properties
+    ...(schema.properties
       ? fieldTable(schema, `Fields of ${name}`)
-      : element("p", {}, ...typeNodes(typeOf(schema))),
+      : [element("p", {}, ...typeNodes(typeOf(schema)))]),
   );
 }
 

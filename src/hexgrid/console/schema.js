@@ -46,6 +46,11 @@ export function fields(schema) {
   }));
 }
 
+/** The sets of fields of which one must be there, where the schema has such. */
+export function alternatives(schema) {
+  return (schema.anyOf ?? []).filter(({ required }) => required).map(({ required }) => required);
+}
+
 /** "1 to 5", "at least 0", or nothing. */
 function bounds({ minimum, maximum }) {
   if (minimum !== undefined && maximum !== undefined) return `${minimum} to ${maximum}`;
@@ -63,20 +68,4 @@ export function operations(document) {
       operation,
     })),
   );
-}
-
-/** The least body that is answered: what is required, and `input`, without which nothing is embedded. */
-export function example(schema, document) {
-  const own = REFERENCE.exec(schema.$ref ?? "");
-  if (own) return example(document.components.schemas[own[1]], document);
-  const options = schema.anyOf ?? schema.oneOf;
-  if (options) return example(options[0], document);
-  if (schema.enum) return schema.enum[0];
-  if (schema.type === "array") return [example(schema.items ?? {}, document)];
-  if (schema.type === "integer" || schema.type === "number") return schema.minimum ?? 1;
-  if (schema.type === "boolean") return true;
-  if (schema.type !== "object") return "text";
-  const wanted = new Set([...(schema.required ?? []), "input"]);
-  const entries = Object.entries(schema.properties ?? {}).filter(([name]) => wanted.has(name));
-  return Object.fromEntries(entries.map(([name, field]) => [name, example(field, document)]));
 }

@@ -6,6 +6,9 @@ import msgspec
 
 ENDPOINT = "/v1/embeddings"
 COMPLETION_WINDOW, WINDOW_SECONDS = "24h", 86_400
+EXPIRES_SECONDS = (3_600, 2_592_000)  # that a client may have a file kept: least and most
+# Of one answer.
+FILES_AT_ONCE, BATCHES_AT_ONCE, BATCHES_BY_DEFAULT = 10_000, 100, 20
 
 Purpose = Literal["batch", "batch_output"]
 Status = Literal[

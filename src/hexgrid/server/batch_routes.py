@@ -20,8 +20,12 @@ from hexgrid.errors import (
 )
 from hexgrid.server.auth import client_of
 from hexgrid.server.batch_objects import (
+    BATCHES_AT_ONCE,
+    BATCHES_BY_DEFAULT,
     COMPLETION_WINDOW,
     ENDPOINT,
+    EXPIRES_SECONDS,
+    FILES_AT_ONCE,
     WINDOW_SECONDS,
     Batch,
     BatchList,
@@ -40,8 +44,6 @@ from hexgrid.server.tokenization import json_response
 _MAX_FORM_BYTES = 65_536  # around the file
 _MAX_FORM_FIELDS = 16
 _MAX_FILENAME_CHARS = 255
-_EXPIRES_SECONDS = (3_600, 2_592_000)
-_FILES_AT_ONCE, _BATCHES_AT_ONCE = 10_000, 100
 _MAX_METADATA, _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 16, 64, 512
 
 
@@ -93,7 +95,7 @@ class BatchRoutes:
     async def files(self, request: Request) -> Response:
         """GET /v1/files."""
         store, worker = self._parts()
-        limit = _limit(request, _FILES_AT_ONCE, default=_FILES_AT_ONCE)
+        limit = _limit(request, FILES_AT_ONCE, default=FILES_AT_ONCE)
         order = request.query_params.get("order", "desc")
         if order not in ("asc", "desc"):
             raise RequestError(f"order must be asc or desc, got {order[:100]!r}", param="order")
@@ -139,7 +141,7 @@ class BatchRoutes:
     async def batches(self, request: Request) -> Response:
         """GET /v1/batches."""
         store, worker = self._parts()
-        limit = _limit(request, _BATCHES_AT_ONCE, default=20)
+        limit = _limit(request, BATCHES_AT_ONCE, default=BATCHES_BY_DEFAULT)
 
         def find() -> tuple[list[Batch], bool]:
             after = request.query_params.get("after")
@@ -278,7 +280,7 @@ def _expires_of(fields: dict[str, Any]) -> ExpiresAfter | None:
 
 
 def _check_expires(expires: ExpiresAfter, param: str) -> None:
-    low, high = _EXPIRES_SECONDS
+    low, high = EXPIRES_SECONDS
     if not low <= expires.seconds <= high:
         raise RequestError(
             f"{param}.seconds must be from {low} to {high}, got {expires.seconds}", param=param

@@ -10,8 +10,15 @@ import msgspec
 import orjson
 
 from hexgrid import __version__, headers, wire
+from hexgrid.server.batch_objects import (
+    BATCHES_AT_ONCE,
+    BATCHES_BY_DEFAULT,
+    EXPIRES_SECONDS,
+    FILES_AT_ONCE,
+)
 from hexgrid.server.embedding_call import MAX_CACHE_SALT_CHARS, MAX_REQUEST_ID_CHARS
 from hexgrid.server.field_texts import FIELD_TEXTS
+from hexgrid.server.forms.scores import PAIRS
 from hexgrid.server.operations import OPERATIONS, Operation
 
 _ERRORS = {
@@ -77,6 +84,52 @@ _BOUNDS: dict[str, dict[str, Any]] = {
     "padding": {"enum": ["do_not_pad"]},
     "mm_processor_kwargs": {"maxProperties": 0},
 }
+# Where a struct's fields are all optional, though some must be there: those that are enough.
+_ALTERNATIVES = {
+    "EmbeddingRequest": (("input",), ("messages",)),
+    "PoolingRequest": (("input",), ("messages",)),
+    "ScoreRequest": PAIRS,
+    "CohereEmbedRequest": (("texts",), ("inputs",)),
+    "TokenizeRequest": (("prompt",), ("messages",)),
+}
+_UPLOAD = {
+    "type": "object",
+    "required": ["file", "purpose"],
+    "properties": {
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "A line a request, in the form of OpenAI's batches",
+        },
+        "purpose": {"const": "batch", "description": "What the file is for"},
+        "expires_after[anchor]": {
+            "const": "created_at",
+            "description": "From when on the seconds count",
+        },
+        "expires_after[seconds]": {
+            "type": "integer",
+            "minimum": EXPIRES_SECONDS[0],
+            "maximum": EXPIRES_SECONDS[1],
+            "description": "How long the file is kept; as long as the server keeps any by default",
+        },
+    },
+}
+_QUERY = {
+    "after": {
+        "description": "The id after which the list goes on; from its beginning by default",
+        "schema": {"type": "string"},
+    },
+    "limit": {
+        "description": f"How many at most: up to {FILES_AT_ONCE} files, which is the default, or up to "
+        f"{BATCHES_AT_ONCE} batches, {BATCHES_BY_DEFAULT} by default",
+        "schema": {"type": "integer", "minimum": 1, "maximum": FILES_AT_ONCE},
+    },
+    "order": {
+        "description": "By when they were made; the newest first by default",
+        "schema": {"enum": ["asc", "desc"]},
+    },
+    "purpose": {"description": "Only those of this purpose", "schema": {"type": "string"}},
+}
 # Refused whatever it holds.
 _UNSUPPORTED = "normalize"
 
@@ -92,6 +145,8 @@ def openapi_document(root_path: str = "") -> bytes:
         for field, text in texts.items():
             schemas[name]["properties"][field]["description"] = text
     _bound(schemas["EmbeddingRequest"])
+    for name, alternatives in _ALTERNATIVES.items():
+        schemas[name]["anyOf"] = [{"required": list(fields)} for fields in alternatives]
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
@@ -123,25 +178,29 @@ def _bound(schema: dict[str, Any]) -> None:
         fields[name]["anyOf"][0] |= bounds  # the other one is null
     fields["input"] |= {"anyOf": _INPUT}
     del fields["input"]["default"]
-    schema["anyOf"] = [{"required": ["input"]}, {"required": ["messages"]}]
 
 
 def _describe(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": operation.summary,
-        "operationId": operation.method + operation.path.replace("/", "_").replace(".", "_"),
+        "operationId": re.sub(r"\W+", "_", operation.method + operation.path).rstrip("_"),
         "responses": dict(_responses(operation)),
     }
     if operation.request is not None:
-        described["requestBody"] = {"required": True, "content": _content(operation.request)}
+        content = _content(operation.request)
+        content["application/json"]["example"] = operation.example
+        described["requestBody"] = {"required": True, "content": content}
+    if operation.takes_form:
+        content = {"multipart/form-data": {"schema": _UPLOAD}}
+        described["requestBody"] = {"required": True, "content": content}
     if operation.public:
         described["security"] = []
-    names = re.findall(r"\{(\w+)\}", operation.path)
-    if names:
-        described["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in names
-        ]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"\{(\w+)\}", operation.path)
+    ] + [{"name": name, "in": "query"} | _QUERY[name] for name in operation.query]
+    if parameters:
+        described["parameters"] = parameters
     return described
 
 
@@ -168,7 +227,7 @@ def _may_answer(operation: Operation, status: str) -> bool:
     if operation.of_batches and status in ("400", "404", "500"):
         return True
     if operation.method == "post" and operation.of_batches and status == "413":
-        return True  # an upload is a form, which has no struct
+        return True
     return status not in _OF_BODIES or operation.request is not None
 
 

@@ -9,13 +9,19 @@ from hexgrid.server import batch_objects
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path; without a request it takes no body, without a response it answers none."""
+    """One method of one path; without a request it takes no body, without a response it answers none.
+
+    `example` is a body that any server answers, if it has what the body names.
+    """
 
     method: str
     path: str
     summary: str
     request: Any = None
     response: Any = None
+    example: dict[str, Any] | None = None
+    takes_form: bool = False  # a file in a form of multipart/form-data, which has no struct
+    query: tuple[str, ...] = ()
     content_type: str = "application/json"
     public: bool = False
     embeds: bool = False  # so that its answers have the headers of those
@@ -27,6 +33,12 @@ class Operation:
         return self.path.startswith(("/v1/files", "/v1/batches"))
 
 
+_TEXT = "The capital of China is Beijing."
+_TEXTS = [_TEXT, "Gravity attracts two bodies towards each other."]
+_EMBED = {"input": _TEXTS}
+_RERANK = {"query": "Explain gravity", "documents": _TEXTS}
+_SCORE = {"queries": "Explain gravity", "documents": _TEXTS}
+
 OPERATIONS = (
     Operation(
         "post",
@@ -34,6 +46,7 @@ OPERATIONS = (
         "Embed one text, many texts, token ids, or conversations",
         wire.EmbeddingRequest,
         wire.EmbeddingResponse,
+        _EMBED,
         embeds=True,
         raw=True,
     ),
@@ -43,6 +56,7 @@ OPERATIONS = (
         "The same in the form of vLLM's pooling",
         wire.PoolingRequest,
         wire.PoolingResponse,
+        _EMBED,
         embeds=True,
         raw=True,
     ),
@@ -53,6 +67,7 @@ OPERATIONS = (
             "Cosines of pairs of texts",
             wire.ScoreRequest,
             wire.ScoreResponse,
+            _SCORE,
             embeds=True,
         )
         for path in ("/score", "/v1/score")
@@ -64,6 +79,7 @@ OPERATIONS = (
             "Documents by their cosine with a query, best first",
             wire.RerankRequest,
             wire.RerankResponse,
+            _RERANK,
             embeds=True,
         )
         for path in ("/rerank", "/v1/rerank", "/v2/rerank")
@@ -74,6 +90,7 @@ OPERATIONS = (
         "Embed in the form of Cohere",
         wire.CohereEmbedRequest,
         wire.CohereEmbedResponse,
+        {"texts": _TEXTS, "input_type": "search_document", "embedding_types": ["float"]},
         embeds=True,
     ),
     Operation(
@@ -82,6 +99,7 @@ OPERATIONS = (
         "SageMaker's path: embeds, reranks or scores, as the body's fields say",
         wire.EmbeddingRequest | wire.RerankRequest | wire.ScoreRequest,
         wire.EmbeddingResponse | wire.RerankResponse | wire.ScoreResponse,
+        _EMBED,
         embeds=True,
         raw=True,
     ),
@@ -91,6 +109,7 @@ OPERATIONS = (
         "Embed in the form of Text Embeddings Inference",
         wire.TeiEmbedRequest,
         list[list[float]],
+        {"inputs": _TEXTS},
         embeds=True,
     ),
     Operation(
@@ -99,6 +118,7 @@ OPERATIONS = (
         "Cosines of one sentence with others, in the form of Text Embeddings Inference",
         wire.TeiSimilarityRequest,
         list[float],
+        {"inputs": {"source_sentence": "Explain gravity", "sentences": _TEXTS}},
         embeds=True,
     ),
     Operation(
@@ -107,6 +127,7 @@ OPERATIONS = (
         "Embed in the form of Ollama",
         wire.OllamaEmbedRequest,
         wire.OllamaEmbedResponse,
+        _EMBED,
         embeds=True,
     ),
     Operation(
@@ -115,6 +136,7 @@ OPERATIONS = (
         "One text in the older form of Ollama: the hidden state, not normalised",
         wire.OllamaEmbeddingsRequest,
         wire.OllamaEmbeddingsResponse,
+        {"prompt": _TEXT},
         embeds=True,
     ),
     Operation(
@@ -132,9 +154,19 @@ OPERATIONS = (
     ),
     Operation("get", "/v1/models", "The served models", response=wire.ModelList),
     Operation(
-        "post", "/v1/files", "Upload a batch's requests (form)", response=batch_objects.FileObject
+        "post",
+        "/v1/files",
+        "Upload a batch's requests",
+        response=batch_objects.FileObject,
+        takes_form=True,
     ),
-    Operation("get", "/v1/files", "The key's files", response=batch_objects.FileList),
+    Operation(
+        "get",
+        "/v1/files",
+        "The key's files",
+        response=batch_objects.FileList,
+        query=("after", "limit", "order", "purpose"),
+    ),
     Operation("get", "/v1/files/{file_id}", "A file", response=batch_objects.FileObject),
     Operation("delete", "/v1/files/{file_id}", "Delete a file", response=batch_objects.FileDeleted),
     Operation(
@@ -149,14 +181,30 @@ OPERATIONS = (
         "Begin a batch",
         batch_objects.BatchRequest,
         batch_objects.Batch,
+        {
+            "input_file_id": "file-0123456789abcdef01234567",
+            "endpoint": batch_objects.ENDPOINT,
+            "completion_window": batch_objects.COMPLETION_WINDOW,
+        },
     ),
-    Operation("get", "/v1/batches", "The key's batches", response=batch_objects.BatchList),
+    Operation(
+        "get",
+        "/v1/batches",
+        "The key's batches, newest first",
+        response=batch_objects.BatchList,
+        query=("after", "limit"),
+    ),
     Operation("get", "/v1/batches/{batch_id}", "A batch", response=batch_objects.Batch),
     Operation(
         "post", "/v1/batches/{batch_id}/cancel", "Cancel a batch", response=batch_objects.Batch
     ),
     Operation(
-        "post", "/tokenize", "Token ids of a text", wire.TokenizeRequest, wire.TokenizeResponse
+        "post",
+        "/tokenize",
+        "Token ids of a text",
+        wire.TokenizeRequest,
+        wire.TokenizeResponse,
+        {"prompt": _TEXT},
     ),
     Operation(
         "post",
@@ -164,6 +212,7 @@ OPERATIONS = (
         "Text of token ids",
         wire.DetokenizeRequest,
         wire.DetokenizeResponse,
+        {"tokens": [785, 6722, 315, 5616, 374, 26549, 13]},
     ),
     Operation("get", "/health", "200 when requests can be answered, else 503", public=True),
     Operation("get", "/ping", "The same, for SageMaker"),
