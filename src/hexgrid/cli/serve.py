@@ -92,7 +92,7 @@ def _load_and_serve(
     from hexgrid.cli.models import model_specs, open_spec
     from hexgrid.metrics import Metrics
     from hexgrid.server.app import create_app
-    from hexgrid.server.batch_store import BatchStore, room_of
+    from hexgrid.server.batches.store import BatchStore, room_of
     from hexgrid.server.ending import Ending
     from hexgrid.server.key_store import KeyStore
     from hexgrid.server.registry import Models, refuse_shared_names

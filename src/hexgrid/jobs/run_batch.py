@@ -16,7 +16,7 @@ from hexgrid.jobs.files import atomic
 from hexgrid.jobs.inputs import InputFile
 from hexgrid.jobs.lines import opened_lines
 from hexgrid.server.auth import ANYONE
-from hexgrid.server.batch_lines import Outcome, parse_line, refused, run_line
+from hexgrid.server.batches.lines import Outcome, parse_line, refused, run_line
 
 # So many requests are with the engine, or wait to be written in their order.
 _IN_FLIGHT = 64

@@ -15,9 +15,9 @@ from hexgrid.errors import HexgridError
 from hexgrid.metrics import Metrics
 from hexgrid.server.access_log import RequestLog
 from hexgrid.server.auth import LIVENESS_PATHS, AuthMiddleware, Keys
-from hexgrid.server.batch_routes import BatchRoutes
-from hexgrid.server.batch_store import BatchStore, room_of
-from hexgrid.server.batch_worker import BatchWorker
+from hexgrid.server.batches.routes import BatchRoutes
+from hexgrid.server.batches.store import BatchStore, room_of
+from hexgrid.server.batches.worker import BatchWorker
 from hexgrid.server.body import BodyReader
 from hexgrid.server.console import NAMES, PATHS, console_routes
 from hexgrid.server.conversations import Chats

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 
 from hexgrid import __version__, headers, wire
-from hexgrid.server.batch_objects import (
+from hexgrid.server.batches.objects import (
     BATCHES_AT_ONCE,
     BATCHES_BY_DEFAULT,
     EXPIRES_SECONDS,

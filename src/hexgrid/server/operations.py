@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hexgrid import wire
-from hexgrid.server import batch_objects
+from hexgrid.server.batches import objects
 
 
 @dataclass(frozen=True)
@@ -157,18 +157,18 @@ OPERATIONS = (
         "post",
         "/v1/files",
         "Upload a batch's requests",
-        response=batch_objects.FileObject,
+        response=objects.FileObject,
         takes_form=True,
     ),
     Operation(
         "get",
         "/v1/files",
         "The key's files",
-        response=batch_objects.FileList,
+        response=objects.FileList,
         query=("after", "limit", "order", "purpose"),
     ),
-    Operation("get", "/v1/files/{file_id}", "A file", response=batch_objects.FileObject),
-    Operation("delete", "/v1/files/{file_id}", "Delete a file", response=batch_objects.FileDeleted),
+    Operation("get", "/v1/files/{file_id}", "A file", response=objects.FileObject),
+    Operation("delete", "/v1/files/{file_id}", "Delete a file", response=objects.FileDeleted),
     Operation(
         "get",
         "/v1/files/{file_id}/content",
@@ -179,25 +179,23 @@ OPERATIONS = (
         "post",
         "/v1/batches",
         "Begin a batch",
-        batch_objects.BatchRequest,
-        batch_objects.Batch,
+        objects.BatchRequest,
+        objects.Batch,
         {
             "input_file_id": "file-0123456789abcdef01234567",
-            "endpoint": batch_objects.ENDPOINT,
-            "completion_window": batch_objects.COMPLETION_WINDOW,
+            "endpoint": objects.ENDPOINT,
+            "completion_window": objects.COMPLETION_WINDOW,
         },
     ),
     Operation(
         "get",
         "/v1/batches",
         "The key's batches, newest first",
-        response=batch_objects.BatchList,
+        response=objects.BatchList,
         query=("after", "limit"),
     ),
-    Operation("get", "/v1/batches/{batch_id}", "A batch", response=batch_objects.Batch),
-    Operation(
-        "post", "/v1/batches/{batch_id}/cancel", "Cancel a batch", response=batch_objects.Batch
-    ),
+    Operation("get", "/v1/batches/{batch_id}", "A batch", response=objects.Batch),
+    Operation("post", "/v1/batches/{batch_id}/cancel", "Cancel a batch", response=objects.Batch),
     Operation(
         "post",
         "/tokenize",

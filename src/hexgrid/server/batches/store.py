@@ -6,8 +6,6 @@ former. One process has the directory at a time. All calls block.
 """
 
 import fcntl
-import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -20,7 +18,7 @@ import msgspec
 
 from hexgrid.config import ServerConfig
 from hexgrid.errors import BatchStoreError, OverloadedError, RequestError, ResourceNotFoundError
-from hexgrid.server.batch_objects import UNFINISHED, Batch, FileObject, Purpose
+from hexgrid.server.batches.objects import UNFINISHED, Batch, FileObject, Purpose
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
@@ -321,33 +319,3 @@ class BatchStore:
                 database.execute("ROLLBACK")
                 raise
             database.execute("COMMIT")
-
-
-def new_id(prefix: str) -> str:
-    """Nobody can guess it, though that alone protects nothing."""
-    return prefix + secrets.token_hex(12)
-
-
-def append(path: Path, lines: bytes) -> None:
-    """Add whole lines to a content."""
-    with path.open("ab") as file:
-        file.write(lines)
-
-
-def repaired(path: Path) -> int:
-    """The size of a content once a line without an end is cut off; 0 where there is none."""
-    if not path.exists():
-        return 0
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        position = end
-        while position > 0:
-            start = max(0, position - 65_536)
-            file.seek(start)
-            place = file.read(position - start).rfind(b"\n")
-            if place >= 0:
-                position = start + place + 1
-                break
-            position = start
-        file.truncate(position)
-        return position

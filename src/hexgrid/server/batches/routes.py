@@ -19,7 +19,7 @@ from hexgrid.errors import (
     SchemaError,
 )
 from hexgrid.server.auth import client_of
-from hexgrid.server.batch_objects import (
+from hexgrid.server.batches.objects import (
     BATCHES_AT_ONCE,
     BATCHES_BY_DEFAULT,
     COMPLETION_WINDOW,
@@ -34,10 +34,11 @@ from hexgrid.server.batch_objects import (
     FileDeleted,
     FileList,
     FileObject,
+    new_id,
     page,
 )
-from hexgrid.server.batch_store import BatchStore, Work, new_id
-from hexgrid.server.batch_worker import BatchWorker
+from hexgrid.server.batches.store import BatchStore, Work
+from hexgrid.server.batches.worker import BatchWorker
 from hexgrid.server.body import BodyReader
 from hexgrid.server.tokenization import json_response
 

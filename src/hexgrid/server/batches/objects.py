@@ -1,5 +1,7 @@
 """The objects of /v1/files and /v1/batches, as OpenAI's API has them."""
 
+import secrets
+import time
 from typing import Any, Literal
 
 import msgspec
@@ -121,6 +123,12 @@ class Batch(msgspec.Struct, kw_only=True):
     request_counts: RequestCounts = msgspec.field(default_factory=RequestCounts)
     metadata: dict[str, str] | None = None
 
+    def turn(self, status: Status) -> None:
+        """Change the status, and note when."""
+        self.status = status
+        if status != "validating":
+            setattr(self, f"{status}_at", int(time.time()))
+
 
 class BatchList(msgspec.Struct, kw_only=True):
     """Answer of GET /v1/batches."""
@@ -141,3 +149,8 @@ def page(objects: list[Any], has_more: bool) -> dict[str, Any]:  # noqa: FBT001
         "last_id": ids[-1] if ids else None,
         "has_more": has_more,
     }
+
+
+def new_id(prefix: str) -> str:
+    """Nobody can guess it, though that alone protects nothing."""
+    return prefix + secrets.token_hex(12)
