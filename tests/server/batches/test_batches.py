@@ -1,5 +1,6 @@
 """/v1/files and /v1/batches with OpenAI's own client: what they answer, from upload to results."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,10 +8,14 @@ import httpx2
 import numpy as np
 import openai
 import pytest
+from starlette.types import ASGIApp
 
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.model.pooling import finish
+from hexgrid.server.auth import Client
+from hexgrid.server.batches import worker
+from hexgrid.server.batches.lines import BatchLine, Outcome, run_line
 from tests.server.batches.asking import begin, ended, line, lines, results, sdk
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import (
@@ -157,3 +162,36 @@ def test_paths_with_ids_share_one_name_in_the_metrics(client: httpx2.Client) -> 
         client.get(f"/v1/files/{name}")
 
     assert metric(client, "http_requests_total", path="/v1/files/{file_id}") == 2
+
+
+def test_a_bug_ends_its_batch_and_no_other(
+    tiny_model: ServedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked: list[str] = []
+
+    async def broken_at_r1(
+        line: BatchLine, app: ASGIApp, client_now: Callable[[], Client]
+    ) -> Outcome:
+        asked.append(line.custom_id)
+        if line.custom_id == "r1":
+            raise RuntimeError("a bug")
+        return await run_line(line, app, client_now)
+
+    monkeypatch.setattr(worker, "run_line", broken_at_r1)
+    with serving_one(tiny_model, batch_dir=tmp_path, batch_concurrency=1) as client:
+        api = sdk(client)
+        bad, good = begin(api, lines(3)), begin(api, lines(1))
+        done = ended(api, bad.id)
+        assert ended(api, good.id).status == "completed"
+        found = results(api, done.output_file_id)
+
+    assert done.status == "failed"
+    assert done.errors is not None
+    assert done.errors.data is not None
+    assert done.errors.data[0].code == "internal_error"
+    assert [each["custom_id"] for each in found] == ["r0"]
+    assert asked == ["r0", "r1", "r0"]
+    assert f"The batch {bad.id} ends by a bug" in caplog.text

@@ -5,6 +5,7 @@ lines are done, so that each is answered there once.
 """
 
 import asyncio
+import logging
 import os
 import time
 from collections import deque
@@ -14,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from hexgrid.errors import OverloadedError, SchemaError, UnauthorizedError
+from hexgrid.errors import HexgridError, OverloadedError, SchemaError, UnauthorizedError
 from hexgrid.server.batches.line_file import append, repaired
 from hexgrid.server.batches.lines import BatchLine, Outcome, expired, parse_line
 from hexgrid.server.batches.objects import Batch, BatchError, BatchErrors, Status
@@ -23,6 +24,7 @@ from hexgrid.server.batches.store import BatchStore, Work
 _MOST_ERRORS_TOLD = 10
 
 Result = TypeVar("Result")
+_logger = logging.getLogger(__name__)
 
 
 class Worker(Protocol):
@@ -62,6 +64,17 @@ class BatchRun:
         """Raises:
         HexgridError, OSError: it can go on later.
         """
+        try:
+            await self._go_on()
+        except (HexgridError, OSError):
+            raise
+        except Exception:
+            # Begun again it would fail again, and its owner's other batches wait behind it.
+            _logger.exception("The batch %s ends by a bug", self._batch.id)
+            self._tell("internal_error", "The server failed at this batch; its log says why")
+            await self._show_results("failed")
+
+    async def _go_on(self) -> None:
         batch, call = self._batch, self._worker.call
         if batch.status == "validating":
             problems = await call(self._validate)
