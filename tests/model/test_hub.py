@@ -19,12 +19,13 @@ COMMIT = "c0ffee" + "0" * 34
 FILES = {
     "config.json": b"{}",
     "1_Pooling/config.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
     "model.safetensors": b"weights",
     "pytorch_model.bin": b"pickle",
     "modeling_custom.py": b"code",
     "README.md": b"text",
 }
-
+OUTLINE = {"config.json", "1_Pooling/config.json", "chat_template.jinja"}
 
 REFUSALS = {
     "/api/models/acme/gated/revision/main": (401, "GatedRepo"),
@@ -148,17 +149,17 @@ def test_what_the_hub_refuses_is_explained(
     assert answers[asked].startswith(message)
 
 
-def test_a_download_takes_weights_and_json_but_neither_pickles_nor_code(
+def test_a_download_takes_weights_json_and_template_but_neither_pickles_nor_code(
     answers: dict[str, str],
 ) -> None:
     directory = Path(answers["acme/open@main"])
 
-    assert files_in(directory) == {"config.json", "1_Pooling/config.json", "model.safetensors"}
+    assert files_in(directory) == {*OUTLINE, "model.safetensors"}
     assert directory.name == COMMIT
 
 
 def test_a_download_of_the_outline_leaves_the_weights(answers: dict[str, str]) -> None:
-    assert files_in(Path(answers["outline"])) == {"config.json", "1_Pooling/config.json"}
+    assert files_in(Path(answers["outline"])) == OUTLINE
 
 
 def test_a_directory_is_itself(tmp_path: Path) -> None:
