@@ -231,6 +231,18 @@ def test_bad_rows_have_an_error_and_the_others_a_vector(
     assert (done.num_vectors, done.num_errors) == (2, 5)
 
 
+def test_halves_of_files_that_a_killed_process_left_go_away(
+    tiny_model: ServedModel, data: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.npy"
+    names = ("out.npy", "out.npy.rows.jsonl", "out.npy.meta.json", "out.npy.errors.jsonl")
+    for name in names:
+        (tmp_path / f"{name}.1234567.unfinished").touch()
+    run(new_job(data, output, output_format="npy"), tiny_model)
+
+    assert list(tmp_path.glob("*.unfinished")) == []
+
+
 def test_duplicate_ids_can_be_kept(tiny_model: ServedModel, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "in.jsonl", [{"id": "a", "text": "x"}] * 3)
     job = new_job(data, tmp_path / "out.parquet", duplicate_ids="keep")

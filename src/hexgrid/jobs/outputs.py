@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hexgrid.jobs.files import atomic
+from hexgrid.jobs.files import atomic, remove_unfinished
 from hexgrid.jobs.journal import Journal
 from hexgrid.jobs.parts import read_part
 from hexgrid.jobs.rows import Id
@@ -54,6 +54,8 @@ class Written(NamedTuple):
 def write_output(output: Output, journal: Journal) -> Written:
     """Put the parts of all windows together; may be done again after a crash."""
     writer = {"parquet": _parquet, "jsonl": _jsonl, "npy": _npy}[output.format]
+    for path in (output.path, *map(output.beside, _ADDED_TO_NAME)):
+        remove_unfinished(path)
     num_vectors = num_errors = 0
     with (
         atomic(output.beside("errors")) as errors_path,
