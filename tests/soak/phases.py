@@ -12,15 +12,17 @@ import psutil
 from hexgrid.server.key_store import KeyStore, Limits
 from tests.cli.hexgrid_process import Serving, serve
 from tests.soak.calls import HEAVY_REQUEST_TOKENS, Calls
-from tests.soak.pool import PRECISION, Pool
+from tests.soak.pool import LONG_TOKENS, PRECISION, Pool
 
-# Small enough that most inputs are computed, and a few seconds' worth of tokens may wait.
-_RESULT_CACHE_BYTES = 300_000
-_PREFIX_CACHE_BYTES = 16 * 2**20  # full before memory is looked at
-_QUEUED_TOKENS = 4 * HEAVY_REQUEST_TOKENS
-_LIMITED_RPM = 30
 _CALLERS = 12
 _HEAVY_CALLERS = 3
+# Small enough that most inputs are computed.
+_RESULT_CACHE_BYTES = 300_000
+_PREFIX_CACHE_BYTES = 16 * 2**20  # full before memory is looked at
+# A second's worth or two, and no less than all callers of the mixed load can have waiting, so that none of
+# them is refused.
+_QUEUED_TOKENS = max(4 * HEAVY_REQUEST_TOKENS, _CALLERS * (LONG_TOKENS + 1))
+_LIMITED_RPM = 30
 _SAMPLE_SECONDS = 0.1
 OVERLOAD = 20  # times what the server can do
 

@@ -16,6 +16,7 @@ from hexgrid.model import pooling
 
 PRECISION: Literal["float32"] = "float32"
 HEAVY_TOKENS = 100
+LONG_TOKENS = 3_000  # of a long text, EOS left out
 _AT_ONCE = 256
 
 
@@ -32,7 +33,7 @@ class Pool:
     """Inputs of each kind."""
 
     short: list[Item]  # texts of 4 to 60 tokens
-    long: list[Item]  # texts of 500 to 3,000 tokens, of which many are more than a batch holds
+    long: list[Item]  # texts of up to LONG_TOKENS, of which many are more than a batch holds
     hot: list[Item]  # few texts, which are asked for again and again
     heavy: list[Item]  # lists of HEAVY_TOKENS ids
 
@@ -49,7 +50,7 @@ def make_pool(*, num_short: int, num_long: int, num_heavy: int, seed: int = 0) -
     with opened(None, EngineConfig(dtype=PRECISION).without_caches()) as model:
         return Pool(
             short=_items(model, texts(num_short, 4, 60)),
-            long=_items(model, texts(num_long, 500, 3_000)),
+            long=_items(model, texts(num_long, 500, LONG_TOKENS)),
             hot=_items(model, texts(20, 4, 60)),
             heavy=_items(model, ids),
         )
