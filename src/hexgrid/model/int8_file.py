@@ -52,7 +52,7 @@ def load_int8(checkpoint: Checkpoint, directory: Path, report: Report) -> Weight
         _write(tensors, file, made_of)
     except OSError as error:
         report(f"WARNING: the quantised weights are not kept: {error}. See --quantized-dir")
-        return _weights(checkpoint.config, tensors.__getitem__)
+        return _weights(checkpoint.config, tensors.__getitem__, tensors.__getitem__)
     tensors.clear()  # at most one copy of the weights is in memory
     return _from_file(file, checkpoint.config)
 
@@ -78,50 +78,38 @@ def _quantised(checkpoint: Checkpoint) -> dict[str, Tensor]:
 def _from_file(file: Path, config: ModelConfig) -> Weights:
     """The weights; the file is mapped anew for each tensor, so that read pages are given back."""
 
-    def read(name: str) -> Tensor:
+    def view(name: str) -> Tensor:
         with safe_open(file, framework="pt") as opened:
             tensor: Tensor = opened.get_tensor(name)
-            return tensor.clone()
+            return tensor
 
-    weights = _weights(config, read)
+    weights = _weights(config, view, lambda name: view(name).clone())
     trim_heap()
     return weights
 
 
-def _weights(config: ModelConfig, read: _Read) -> Weights:
+def _weights(config: ModelConfig, view: _Read, read: _Read) -> Weights:
+    """From tensors to look at, of which a matrix makes its own layout, and from those to keep."""
+
+    def matrix(name: str, rows: slice = slice(None)) -> Int8Matrix:
+        return Int8Matrix(view(f"{name}.{_VALUES}")[rows], read(f"{name}.{_SCALES}")[rows])
+
+    def common(index: int) -> dict[str, Any]:
+        """What all layers have, by its names."""
+        matrices = {part: matrix(f"{index}.{part}") for part in ("output", "gate_up", "down")}
+        return {"norms": Norms(*(read(f"{index}.{part}") for part in _NORMS)), **matrices}
+
     *layers, last = range(config.num_hidden_layers)
     return Weights(
         CompactTable(*map(read, COMPACT_EMBEDDING)),
-        tuple(
-            LayerWeights(**_common(read, index), qkv=Int8Matrix(*_stored(read, f"{index}.qkv")))
-            for index in layers
+        tuple(LayerWeights(**common(index), qkv=matrix(f"{index}.qkv")) for index in layers),
+        LastLayerWeights(
+            **common(last),
+            q=matrix(f"{last}.qkv", slice(config.q_size)),
+            kv=matrix(f"{last}.qkv", slice(config.q_size, None)),
         ),
-        _last_layer(config, read, last),
         read("norm"),
     )
-
-
-def _last_layer(config: ModelConfig, read: _Read, index: int) -> LastLayerWeights:
-    values, scales = _stored(read, f"{index}.qkv")
-    q, kv = slice(config.q_size), slice(config.q_size, None)
-    return LastLayerWeights(
-        **_common(read, index),
-        q=Int8Matrix(values[q], scales[q]),
-        kv=Int8Matrix(values[kv], scales[kv]),
-    )
-
-
-def _common(read: _Read, index: int) -> dict[str, Any]:
-    """What all layers have, by its names."""
-    matrices = {
-        part: Int8Matrix(*_stored(read, f"{index}.{part}"))
-        for part in ("output", "gate_up", "down")
-    }
-    return {"norms": Norms(*(read(f"{index}.{part}") for part in _NORMS)), **matrices}
-
-
-def _stored(read: _Read, name: str) -> tuple[Tensor, Tensor]:
-    return read(f"{name}.{_VALUES}"), read(f"{name}.{_SCALES}")
 
 
 def _write(tensors: dict[str, Tensor], file: Path, made_of: str) -> None:
