@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hexgrid.errors import (
+    BodyTooLargeError,
     DeadlineError,
     ForbiddenError,
     HexgridError,
@@ -140,12 +141,14 @@ def test_vectors_of_another_width_midway_are_told(new_client: Any) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "kind", "message"),
     [
-        (400, {"error": {"message": "bad"}}, RequestError, "bad"),
+        (400, {"error": {"message": "bad"}}, RequestError, "^bad$"),
+        (400, {"error": {"message": "bad", "type": None}}, RequestError, "^bad$"),
+        (413, {"error": "too large", "error_type": "Validation"}, BodyTooLargeError, "^too large"),
         (
             403,
             {"error": {"message": "not you", "type": "t", "code": 403}},
             ForbiddenError,
-            "not you",
+            "^not you$",
         ),
         (
             404,

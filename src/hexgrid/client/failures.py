@@ -25,7 +25,6 @@ from hexgrid.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from hexgrid.wire import ErrorResponse
 
 _SHOWN_CHARS = 500
 _CLASSES: dict[int, type[HexgridError]] = {
@@ -40,6 +39,16 @@ _CLASSES: dict[int, type[HexgridError]] = {
     503: UnreachableError,
     504: DeadlineError,
 }
+
+
+class _Detail(msgspec.Struct):
+    message: str
+    type: str | None = None
+    param: str | None = None
+
+
+class _Body(msgspec.Struct):
+    error: _Detail | str  # TEI's is a text
 
 
 def error_of(status: int, said: Mapping[str, str], content: bytes, url: str) -> HexgridError:
@@ -86,11 +95,13 @@ def in_call(error: HexgridError, start: int, stop: int, num_inputs: int) -> Hexg
 def _read(content: bytes) -> tuple[str, str, str | None]:
     """Message, type and param."""
     try:
-        detail = msgspec.json.decode(content, type=ErrorResponse).error
+        detail = msgspec.json.decode(content, type=_Body).error
     except (msgspec.DecodeError, UnicodeDecodeError):
         text = content.decode(errors="replace").strip()
         return text[:_SHOWN_CHARS] or "(an empty answer)", "", None
-    return detail.message, detail.type, detail.param
+    if isinstance(detail, str):
+        return detail[:_SHOWN_CHARS], "", None
+    return detail.message, detail.type or "", detail.param
 
 
 def _number(said: Mapping[str, str], name: str) -> int | None:
