@@ -11,9 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hexgrid.client import exchange
 from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
-from hexgrid.errors import ConfigError, RemoteError
+from hexgrid.errors import (
+    ConfigError,
+    HexgridError,
+    ModelNotFoundError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnreachableError,
+)
 from hexgrid.evaluation.datasets import read_sets
 from hexgrid.evaluation.local import embed_with
 from hexgrid.evaluation.remote import opened_remote
@@ -100,7 +108,7 @@ def test_one_of_several_models_must_be_named(url: str) -> None:
 def test_a_model_that_is_not_there_is_told(url: str) -> None:
     with (
         opened_remote(url, model="large", key=KEY) as remote,
-        pytest.raises(RemoteError, match=r"The model `large` does not exist"),
+        pytest.raises(ModelNotFoundError, match=r"The model `large` does not exist"),
     ):
         remote.embed(TEXTS)
 
@@ -108,23 +116,29 @@ def test_a_model_that_is_not_there_is_told(url: str) -> None:
 @pytest.mark.parametrize("key", [None, "wrong"])
 def test_a_missing_or_wrong_key_is_told_with_its_variable(url: str, key: str | None) -> None:
     with (
-        pytest.raises(RemoteError, match="HEXGRID_API_KEY or OPENAI_API_KEY"),
+        pytest.raises(UnauthorizedError, match="HEXGRID_API_KEY or OPENAI_API_KEY"),
         opened_remote(url, model=None, key=key),
     ):
         pass
 
 
-def test_a_url_without_the_v1_is_told(url: str) -> None:
+def test_a_bare_address_will_do(url: str) -> None:
+    with opened_remote(url.removesuffix("/v1"), model="tiny", key=KEY) as remote:
+        assert remote.url == url
+        assert len(remote.embed(TEXTS).vectors) == len(TEXTS)
+
+
+def test_a_path_that_is_no_api_is_told(url: str) -> None:
     with (
-        opened_remote(url.removesuffix("/v1"), model="tiny", key=KEY) as remote,
-        pytest.raises(RemoteError, match="The URL must be what /embeddings follows"),
+        opened_remote(f"{url}/other", model="tiny", key=KEY) as remote,
+        pytest.raises(ModelNotFoundError, match="or no /embeddings behind it"),
     ):
         remote.embed(TEXTS)
 
 
 def test_a_server_that_is_not_there_is_told() -> None:
     with (
-        pytest.raises(RemoteError, match=r"http://127\.0\.0\.1:9/v1 cannot be asked: ConnectError"),
+        pytest.raises(UnreachableError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached"),
         opened_remote("http://127.0.0.1:9/v1/", model="x", key=None),
     ):
         pass
@@ -211,12 +225,13 @@ def test_an_overloaded_server_is_asked_again(status: int) -> None:
     assert len(other.requests) == 3
 
 
-def test_a_server_that_stays_overloaded_is_given_up() -> None:
+def test_a_server_that_stays_overloaded_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "_FIRST_WAIT_SECONDS", 0.0)
     refusal = (429, {"retry-after": "0"}, {"error": {"message": "slow down"}})
     with (
         other_server(lambda _: refusal) as other,
         opened_remote(other.url, model=None, key=None) as remote,
-        pytest.raises(RemoteError, match="answered 429: slow down"),
+        pytest.raises(RateLimitedError, match="slow down"),
     ):
         remote.embed(["a"])
 
@@ -224,7 +239,7 @@ def test_a_server_that_stays_overloaded_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [
-        (400, {"error": {"message": "input 0 is empty"}}, "answered 400: input 0 is empty$"),
+        (400, {"error": {"message": "input 0 is empty"}}, "^input 0 is empty$"),
         (500, b"<html>oops</html>", "answered 500: <html>oops"),
         (200, b"<html>welcome</html>", "no embeddings response"),
         (200, {"data": [{"embedding": [1.0]}]}, "missing required field `index`"),
@@ -240,6 +255,6 @@ def test_an_answer_that_is_none_is_told(status: int, body: Any, message: str) ->
     with (
         other_server(lambda _: (status, {}, body)) as other,
         opened_remote(other.url, model=None, key=None) as remote,
-        pytest.raises(RemoteError, match=message),
+        pytest.raises(HexgridError, match=message),
     ):
         remote.embed(["a", "b"])

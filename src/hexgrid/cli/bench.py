@@ -147,13 +147,13 @@ def _bench_url(
 
     key = server_key(os.environ)
     with opened_remote(url, model=url_model, key=key) as remote:  # finds its only model's name
-        server = Server(url, remote.name, key, encoding_format)
+        server = Server(remote.url, remote.name, key, encoding_format)
 
     async def run() -> "list[Measured]":
         async with over_http(server) as ask:
             return [each async for each in _each_measured(ask, points, plan, advance)]
 
-    return _Found(f"{server.model} at {url}", asyncio.run(run()), [None] * len(points))
+    return _Found(f"{server.model} at {server.url}", asyncio.run(run()), [None] * len(points))
 
 
 def _bench_model(
