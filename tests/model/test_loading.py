@@ -16,7 +16,8 @@ from hexgrid.model import config as model_config
 from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.layers import Matrix
 from hexgrid.model.loading import load_weights, pick_device, pick_dtype
-from hexgrid.model.packed_matrix import PackedMatrix, has_onednn
+from hexgrid.model.onednn import has_onednn
+from hexgrid.model.packed_matrix import PackedMatrix
 from hexgrid.model.synthetic import SHAPES, Size, config_json
 from tests.checkpoints import SMALL, CheckpointFactory, shaped
 

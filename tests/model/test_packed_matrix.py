@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional
 
 from hexgrid.model.layers import add_linear, linear
-from hexgrid.model.packed_matrix import PackedMatrix, has_onednn, pack
+from hexgrid.model.onednn import has_onednn
+from hexgrid.model.packed_matrix import PackedMatrix, pack
 
 CPU = torch.device("cpu")
 needs_onednn = pytest.mark.skipif(not has_onednn(CPU), reason="this processor has no packed form")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hexgrid.errors import ConfigError
-from hexgrid.model.packed_matrix import has_onednn
+from hexgrid.model.onednn import has_onednn, with_few_sizes
 
 _LARGEST = 127  # of an int8 weight, on both sides: -128 is not used
 _SMALLEST_SCALE = 1e-30  # of a row of zeros
@@ -70,7 +70,7 @@ class Int8Matrix:
         # Half a step more, as the conversion rounds down.
         steps = (x * (self._steps / largest)).add_(zero + 0.5).to(torch.uint8)
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
-            steps,
+            with_few_sizes(steps),
             1 / self._steps,
             zero,
             self._packed,
@@ -84,4 +84,4 @@ class Int8Matrix:
             [],
             "",
         )
-        return product, largest
+        return product[: len(x)], largest

@@ -4,23 +4,13 @@ A plain matrix is brought into the order that the kernel reads at every product,
 long as the product itself. The operators are those that torch's own compiler uses.
 """
 
-import platform
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-_MACHINES = ("x86_64", "AMD64")
+from hexgrid.model.onednn import has_onednn, with_few_sizes
+
 _ROWS = 512  # that the layout is chosen for; it serves any number
-
-
-def has_onednn(device: torch.device) -> bool:
-    """Whether oneDNN's products are at hand: an x86-64 CPU and a torch that was built with it."""
-    return (
-        device.type == "cpu"
-        and platform.machine() in _MACHINES
-        and torch.backends.mkldnn.is_available()
-    )
 
 
 def pack(weight: Tensor) -> "Tensor | PackedMatrix":
@@ -45,8 +35,10 @@ class PackedMatrix:
         """x [T, in] times the weight: [T, out], computed in the dtype of `x`."""
         if x.dtype != self._dtype:
             return functional.linear(x, self.plain().to(x.dtype))
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")  # noqa: SLF001
-        return product
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
+            with_few_sizes(x), self._packed, None, "none", [], ""
+        )
+        return product[: len(x)]
 
     def plain(self) -> Tensor:
         """The weight [out, in] as it was."""
