@@ -41,11 +41,12 @@ def test_rows_are_rounded_up_to_few_numbers() -> None:
 def test_rows_that_are_added_are_zeros_below() -> None:
     x = torch.arange(18.0).reshape(9, 2)
 
-    found = with_few_sizes(x)
+    found = with_few_sizes(x, 2**20)
 
     assert torch.equal(found[:9], x)
     assert torch.equal(found[9:], torch.zeros(1, 2))
-    assert with_few_sizes(x[:8]).data_ptr() == x.data_ptr(), "no copy where none is needed"
+    assert with_few_sizes(x[:8], 2**20).data_ptr() == x.data_ptr(), "no copy where none is needed"
+    assert with_few_sizes(x, 2**20 + 1) is x, "of a large matrix, a row costs more than a program"
 
 
 @pytest.mark.skipif(not has_onednn(torch.device("cpu")), reason="this processor has no oneDNN")

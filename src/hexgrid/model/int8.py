@@ -58,6 +58,7 @@ class Int8Matrix:
         self._scales = scales
         self._zeros = torch.zeros(len(scales), dtype=torch.int64)
         self._steps = activation_steps()
+        self._num_weights = values.numel()
         self.nbytes = values.nbytes + scales.nbytes
 
     def multiply(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +71,7 @@ class Int8Matrix:
         # Half a step more, as the conversion rounds down.
         steps = (x * (self._steps / largest)).add_(zero + 0.5).to(torch.uint8)
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
-            with_few_sizes(steps),
+            with_few_sizes(steps, self._num_weights),
             1 / self._steps,
             zero,
             self._packed,

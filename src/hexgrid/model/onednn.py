@@ -2,7 +2,8 @@
 
 For every number of rows that a product has, oneDNN makes a program and keeps the last ones. To make one takes
 a fifth of a millisecond, which a small model would feel; a thousand of them, the usual bound, take most of a
-gigabyte. So rows are rounded up to few numbers, whose programs all stay.
+gigabyte. So fewer are kept, and for small matrices, where some rows more cost less than a program, rows are
+rounded up to few numbers, whose programs all stay.
 """
 
 import os
@@ -16,6 +17,7 @@ _MACHINES = ("x86_64", "AMD64")
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
 _EXACT, _COARSEST = 8, 16
+_SMALL = 2**20  # weights of a matrix
 
 
 def has_onednn(device: torch.device) -> bool:
@@ -27,10 +29,10 @@ def has_onednn(device: torch.device) -> bool:
     )
 
 
-def with_few_sizes(x: Tensor) -> Tensor:
-    """x [T, n] with rows of zeros below, so that T is one of few numbers."""
+def with_few_sizes(x: Tensor, num_weights: int) -> Tensor:
+    """x [T, n] with rows of zeros below, so that T is one of few numbers if the matrix is small."""
     rows = len(x)
-    missing = rounded(rows) - rows
+    missing = rounded(rows) - rows if num_weights <= _SMALL else 0
     return x if not missing else torch.cat((x, x.new_zeros(missing, x.shape[1])))
 
 

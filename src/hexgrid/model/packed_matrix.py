@@ -29,6 +29,7 @@ class PackedMatrix:
     def __init__(self, weight: Tensor) -> None:
         self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)  # noqa: SLF001
         self._dtype = weight.dtype
+        self._num_weights = weight.numel()
         self.nbytes = weight.nbytes
 
     def multiply(self, x: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ class PackedMatrix:
         if x.dtype != self._dtype:
             return functional.linear(x, self.plain().to(x.dtype))
         product: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
-            with_few_sizes(x), self._packed, None, "none", [], ""
+            with_few_sizes(x, self._num_weights), self._packed, None, "none", [], ""
         )
         return product[: len(x)]
 
