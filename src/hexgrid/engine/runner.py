@@ -19,6 +19,7 @@ from hexgrid.engine.device_errors import device_errors
 from hexgrid.engine.sequence import Salt
 from hexgrid.engine.shared_prefixes import SharedPrefixes
 from hexgrid.model.cuda_graphs import Bucket, Graphs, Record
+from hexgrid.model.heap import heap_trimmer
 from hexgrid.model.packing import Reuse, pack
 from hexgrid.model.pooling import finish
 from hexgrid.model.qwen3 import Qwen3
@@ -47,12 +48,14 @@ class TorchRunner:
 
     def run(self, token_ids: Items[TokenIds], salts: Items[Salt] = ()) -> Callable[[], Vectors]:
         """See `protocols.Runner.run`; on CUDA the kernels are queued and the copy back is pinned."""
+        heap_trimmer().used()
         with device_errors():
             hidden = self._forward(token_ids, salts)
             return _copy_back(hidden) if self.runs_async else hidden.cpu().numpy
 
     def steps(self, token_ids: TokenIds) -> Generator[None, None, Vectors]:
         """See `protocols.Runner.steps`: a step is a part of the input's rows through one layer."""
+        heap_trimmer().used()
         with device_errors():
             hidden = yield from self._model.steps(pack([token_ids], self._model.device))
             vectors: Vectors = hidden.cpu().numpy()
