@@ -111,7 +111,7 @@ def test_a_job_that_was_ended_goes_on_with_each_id_once(
     # What a killed process leaves: half a line, and a part that has none.
     with (job.directory / "journal.jsonl").open("ab") as journal:
         journal.write(b'{"window":')
-    (job.directory / f"part-{num_windows:08}.parquet").write_bytes(b"half")
+    (job.directory / f"part-{num_windows:08}.arrow").write_bytes(b"half")
     steps: list[Step] = []
 
     run(job, tiny_model, report=steps.append)

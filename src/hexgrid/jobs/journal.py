@@ -61,7 +61,7 @@ class Journal:
 
     def part(self, window: int) -> Path:
         """Where a window's rows are."""
-        return self.directory / f"part-{window:08}.parquet"
+        return self.directory / f"part-{window:08}.arrow"
 
     def note(self, done: Done) -> None:
         """A window's part is on the disk."""

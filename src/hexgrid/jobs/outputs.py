@@ -70,6 +70,8 @@ def write_output(output: Output, journal: Journal) -> Written:
             rows = part.filter(is_written).select(output.schema.names)
             num_vectors += len(rows) - rows["embedding"].null_count
             write(rows)
+            del part, rows
+            pa.default_memory_pool().release_unused()  # it would keep what several parts took
     if num_errors == 0:
         output.beside("errors").unlink()
     return Written(num_vectors, num_errors)
