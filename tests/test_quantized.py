@@ -63,6 +63,10 @@ def test_the_largest_number_becomes_127_and_the_others_in_proportion(
     assert quantize(vectors, "uint8").tolist() == [[number + 128 for number in int8]]
 
 
+def test_the_least_of_numbers_are_no_fault() -> None:
+    assert quantize(np.array([[1e-40, -5e-41]], np.float32), "int8").tolist() == [[127, -64]]
+
+
 @given(vectors=any_vectors)
 def test_int8_is_the_nearest_integer_and_never_minus_128(vectors: Vectors) -> None:
     found = quantize(vectors, "int8").astype(np.float64)

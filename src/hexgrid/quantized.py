@@ -36,7 +36,8 @@ def quantize(vectors: Vectors, dtype: QuantizedDtype) -> NDArray[Any]:
         packed = np.packbits(vectors >= 0, axis=-1)
         return packed if dtype == "ubinary" else (packed.astype(np.int16) - 128).astype(np.int8)
     largest = np.abs(vectors).max(axis=-1, keepdims=True, initial=0)
-    numbers = np.rint(vectors * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)
+    # Divided first: 127 by the least of numbers would be infinite.
+    numbers = np.rint(vectors / np.where(largest > 0, largest, 1) * 127).astype(np.int8)
     return numbers if dtype == "int8" else (numbers.astype(np.int16) + 128).astype(np.uint8)
 
 
