@@ -38,14 +38,16 @@ def read_json(body: bytes, num_inputs: int) -> Answered:
         raise NoEmbeddingsError(f"{len(items)} vectors to {num_inputs} inputs")
     if {item.index for item in items} != set(range(num_inputs)):
         raise NoEmbeddingsError("vectors that are wrongly numbered: not one for each input")
-    vectors = np.empty((num_inputs, len(_vector(items[0]))), np.float32)
-    for item in items:
-        row = _vector(item)
-        if len(row) != vectors.shape[1]:
-            raise NoEmbeddingsError(f"vectors of {vectors.shape[1]} and of {len(row)} dimensions")
-        vectors[item.index] = row
-    if not vectors.shape[1]:
+    rows = [_vector(item) for item in items]
+    width = len(rows[0])
+    for row in rows:
+        if len(row) != width:
+            raise NoEmbeddingsError(f"vectors of {width} and of {len(row)} dimensions")
+    if not width:
         raise NoEmbeddingsError("vectors without a number")
+    vectors = np.empty((num_inputs, width), np.float32)
+    for item, row in zip(items, rows, strict=True):
+        vectors[item.index] = row
     return Answered(vectors, answer.usage.prompt_tokens)
 
 
