@@ -14,11 +14,15 @@ from hexgrid.errors import (
     ConfigError,
     DeadlineError,
     HexgridError,
+    RateLimitedError,
     RequestError,
     UnauthorizedError,
     UnreachableError,
 )
 from hexgrid.evaluation.run import Answer
+
+# An evaluation of hours outlasts an overload, and a server that starts anew.
+_MAX_RETRIES = 7
 
 
 @contextmanager
@@ -35,7 +39,7 @@ def opened_remote(url: str, *, model: str | None, key: str | None) -> Iterator["
         name = model or _only(cards, client.base_url)
     # hexgrid says in a header how many inputs it cut, and says nothing when there were none.
     says_truncated = any(card.id == name and card.owned_by == "hexgrid" for card in cards)
-    with Client(url, api_key=key or "", model=name) as client:
+    with Client(url, api_key=key or "", model=name, max_retries=_MAX_RETRIES) as client:
         yield RemoteModel(client, name, says_truncated=says_truncated)
 
 
@@ -72,7 +76,7 @@ def _listed(client: Client) -> list[Model]:
     except UnauthorizedError as error:
         message = f"{error.message} (set HEXGRID_API_KEY or OPENAI_API_KEY)"
         raise UnauthorizedError(message) from None
-    except (UnreachableError, DeadlineError):
+    except (UnreachableError, DeadlineError, RateLimitedError):
         raise
     except HexgridError:
         return []
