@@ -119,28 +119,25 @@ function curl(method, path, operation, type, body) {
     lines.push(`-H "Authorization: Bearer $HEXGRID_API_KEY"`);
   if (type === FORM) lines.push(...formOptions(body.schema));
   else if (body)
-    lines.push(
-      `-H 'Content-Type: application/json'`,
-      `-d '${JSON.stringify(body.example)}'`,
-    );
+    lines.push(`-H 'Content-Type: application/json'`, `-d '${JSON.stringify(body.example)}'`);
   return lines.join(" \\\n  ");
 }
 
 function formOptions({ properties, required }) {
-  return required.map((name) =>
-    properties[name].format === "binary" ? `-F ${name}=@PATH` : `-F ${name}=${properties[name].const}`,
-  );
+  return required.map((name) => {
+    const { format, const: only } = properties[name];
+    return `-F ${name}=${format === "binary" ? "@PATH" : only}`;
+  });
 }
 
 /** The fields of a body, or of each that it may be. */
 function bodyTables(schema, document, caption) {
-  const kinds = schema.anyOf ?? [schema];
-  return kinds.flatMap((kind) => {
-    const { name } = typeOf(kind)[0];
-    const known = document.components.schemas[name] ?? kind;
-    const title = kinds.length > 1 ? `${caption}: ${name}` : caption;
-    return [...(kinds.length > 1 ? [element("p", {}, ...typeNodes(typeOf(kind)))] : []), ...fieldTable(known, title)];
-  });
+  const fieldsOf = (kind) => document.components.schemas[typeOf(kind)[0].name] ?? kind;
+  if (!schema.anyOf) return fieldTable(fieldsOf(schema), caption);
+  return schema.anyOf.flatMap((kind) => [
+    element("p", {}, ...typeNodes(typeOf(kind))),
+    ...fieldTable(fieldsOf(kind), `${caption}: ${typeOf(kind)[0].name}`),
+  ]);
 }
 
 function fieldTable(schema, caption) {

@@ -114,21 +114,32 @@ _UPLOAD = {
         },
     },
 }
-_QUERY = {
-    "after": {
-        "description": "The id after which the list goes on; from its beginning by default",
-        "schema": {"type": "string"},
-    },
-    "limit": {
-        "description": f"How many at most: up to {FILES_AT_ONCE} files, which is the default, or up to "
-        f"{BATCHES_AT_ONCE} batches, {BATCHES_BY_DEFAULT} by default",
-        "schema": {"type": "integer", "minimum": 1, "maximum": FILES_AT_ONCE},
-    },
-    "order": {
-        "description": "By when they were made; the newest first by default",
-        "schema": {"enum": ["asc", "desc"]},
-    },
-    "purpose": {"description": "Only those of this purpose", "schema": {"type": "string"}},
+_AFTER = {
+    "name": "after",
+    "description": "The id after which the list goes on; from its beginning by default",
+    "schema": {"type": "string"},
+}
+_ORDER = {
+    "name": "order",
+    "description": "By when they were made; the newest first by default",
+    "schema": {"enum": ["asc", "desc"]},
+}
+_PURPOSE = {
+    "name": "purpose",
+    "description": "Only those of this purpose",
+    "schema": {"type": "string"},
+}
+
+
+def _limit(most: int, default: int) -> dict[str, Any]:
+    bounds = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+    return {"name": "limit", "description": "How many at most", "schema": bounds}
+
+
+# Of lists, by their paths.
+_QUERIES = {
+    "/v1/files": (_AFTER, _limit(FILES_AT_ONCE, FILES_AT_ONCE), _ORDER, _PURPOSE),
+    "/v1/batches": (_AFTER, _limit(BATCHES_AT_ONCE, BATCHES_BY_DEFAULT)),
 }
 # Refused whatever it holds.
 _UNSUPPORTED = "normalize"
@@ -195,13 +206,17 @@ def _describe(operation: Operation) -> dict[str, Any]:
         described["requestBody"] = {"required": True, "content": content}
     if operation.public:
         described["security"] = []
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"\{(\w+)\}", operation.path)
-    ] + [{"name": name, "in": "query"} | _QUERY[name] for name in operation.query]
-    if parameters:
+    if parameters := list(_parameters(operation)):
         described["parameters"] = parameters
     return described
+
+
+def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
+    for name in re.findall(r"\{(\w+)\}", operation.path):
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    if operation.method == "get":
+        for query in _QUERIES.get(operation.path, ()):
+            yield {"in": "query"} | query
 
 
 def _responses(operation: Operation) -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,6 @@ class Operation:
     response: Any = None
     example: dict[str, Any] | None = None
     takes_form: bool = False  # a file in a form of multipart/form-data, which has no struct
-    query: tuple[str, ...] = ()
     content_type: str = "application/json"
     public: bool = False
     embeds: bool = False  # so that its answers have the headers of those
@@ -165,7 +164,6 @@ OPERATIONS = (
         "/v1/files",
         "The key's files",
         response=objects.FileList,
-        query=("after", "limit", "order", "purpose"),
     ),
     Operation("get", "/v1/files/{file_id}", "A file", response=objects.FileObject),
     Operation("delete", "/v1/files/{file_id}", "Delete a file", response=objects.FileDeleted),
@@ -192,7 +190,6 @@ OPERATIONS = (
         "/v1/batches",
         "The key's batches, newest first",
         response=objects.BatchList,
-        query=("after", "limit"),
     ),
     Operation("get", "/v1/batches/{batch_id}", "A batch", response=objects.Batch),
     Operation("post", "/v1/batches/{batch_id}/cancel", "Cancel a batch", response=objects.Batch),

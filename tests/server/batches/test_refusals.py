@@ -155,3 +155,14 @@ def test_a_wrong_batch_is_told(
 @pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=10001", "order=up", "after=none"])
 def test_a_wrong_page_is_told(client: httpx2.Client, query: str) -> None:
     assert error(client.get(f"/v1/files?{query}"))["code"] in (400, 404)
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/batches"])
+def test_a_list_takes_the_limits_that_are_described(client: httpx2.Client, path: str) -> None:
+    described = client.get("/openapi.json").json()["paths"][path]["get"]["parameters"]
+    (limit,) = [each["schema"] for each in described if each["name"] == "limit"]
+
+    for good in (limit["minimum"], limit["default"], limit["maximum"]):
+        assert client.get(f"{path}?limit={good}").status_code == 200
+    for bad in (limit["minimum"] - 1, limit["maximum"] + 1):
+        assert client.get(f"{path}?limit={bad}").status_code == 400
