@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-_TRIM_SECONDS = 30.0
+_TRIM_SECONDS = 10.0
 
 
 def trim_heap() -> None:
