@@ -67,7 +67,9 @@ def write_output(output: Output, journal: Journal) -> Written:
             part = read_part(journal.part(done.window))
             part, is_written = ids.marked(part)
             num_errors += _write_errors(part, errors, output.files)
-            rows = part.filter(is_written).select(output.schema.names)
+            rows = part.select(output.schema.names)
+            if not pc.all(is_written).as_py():  # a copy
+                rows = rows.filter(is_written)
             num_vectors += len(rows) - rows["embedding"].null_count
             write(rows)
             del part, rows
@@ -134,6 +136,7 @@ def _parquet(output: Output) -> Iterator[Write]:
             compression={"id": "zstd", "error": "zstd", "num_tokens": "zstd"},
             use_dictionary=False,
             write_statistics=["id"],
+            data_page_size=2**18,  # a larger one takes several times its size while it is made
         ) as writer,
     ):
         yield lambda rows: writer.write_table(rows.cast(schema)) if len(rows) else None
