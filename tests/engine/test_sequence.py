@@ -74,6 +74,19 @@ def test_a_sequence_has_the_priority_of_the_submission_it_was_made_for() -> None
     assert (sequence.num_tokens, sequence.priority) == (2, 3)
 
 
+def test_a_more_urgent_submission_takes_along_only_who_still_waits() -> None:
+    gone, waiting, urgent = make(1), make(1), make(1, priority=1)
+    (sequence,) = waiting_for(gone)
+    sequence.wait_at(Place(waiting, 0))
+    gone.future.cancel()
+
+    moved = sequence.moved_up(Place(urgent, 0))
+
+    assert moved.priority == 1
+    assert moved.places == [Place(urgent, 0), Place(waiting, 0)]
+    assert moved not in gone.sequences
+
+
 def test_the_last_answer_resolves_all_in_the_order_of_the_inputs(submission: Submission) -> None:
     first, second = waiting_for(submission)
 

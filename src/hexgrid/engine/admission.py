@@ -66,7 +66,7 @@ class Admission:
             for index, (ids, key) in enumerate(zip(token_ids, keys, strict=True)):
                 self._place(ids, key, Place(submission, index), salt)
             self._tell()
-        submission.future.add_done_callback(lambda _: self._drop_rest(submission))
+        submission.future.add_done_callback(lambda _: self._let_go(submission))
 
     @property
     def is_closed(self) -> bool:
@@ -203,12 +203,17 @@ class Admission:
         if self._open.get(sequence.key) is sequence:
             del self._open[sequence.key]
 
-    def _drop_rest(self, submission: Submission) -> None:
-        """Give the queue's room back at once when a submission failed or was cancelled."""
-        if submission.num_open:
-            with self._news:
+    def _let_go(self, submission: Submission) -> None:
+        """A submission is over: if it failed or was cancelled, the queue has its room again at once.
+
+        It leads to nothing any more. Under load somebody always waits for an input of one that is over, which
+        waited for an input of one before it, and so on: nothing would ever be freed.
+        """
+        with self._news:
+            if submission.num_open:
                 for sequence in submission.sequences:
                     if sequence.done:
                         self._scheduler.drop(sequence)
                         self._forget(sequence)
                 self._tell()
+            submission.sequences.clear()

@@ -75,7 +75,7 @@ class Submission:
         self.vectors = np.empty((num_inputs, hidden_size), dtype=np.float32)
         self.num_open = num_inputs
         self.priority = priority  # lower runs earlier
-        self.sequences: list[Sequence] = []  # those that it waits for
+        self.sequences: list[Sequence] = []  # those that it waits for; none once it is over
 
     @property
     def submitted_at(self) -> float:
@@ -125,10 +125,11 @@ class Sequence:
         place.submission.sequences.append(self)
 
     def moved_up(self, place: Place) -> "Sequence":
-        """Another for the same places and for `place`, whose submission is more urgent."""
+        """Another for `place`, whose submission is more urgent, and for whoever still waits for this one."""
         sequence = Sequence(self.token_ids, self.key, place, self.salt)
         for each in self.places:
-            sequence.wait_at(each)
+            if not each.submission.future.done():
+                sequence.wait_at(each)
         return sequence
 
     @property
