@@ -460,3 +460,16 @@ def test_a_refused_client_may_send_to_its_end_and_then_reads_why(tiny_model: Ser
             connection.sendall(b"x" * 2**16)
 
         assert refusal(rest(connection))["code"] == 414
+
+
+def test_who_keeps_no_connection_may_send_to_its_end_and_then_reads_the_answer(
+    tiny_model: ServedModel,
+) -> None:
+    body = b"x" * 2**16 * 100
+    head = HEAD.replace(b"1.1", b"1.0") + b"content-length: %d\r\n\r\n" % len(body)
+    with serving_one(tiny_model, max_body_bytes=10) as client, dial(client) as connection:
+        connection.sendall(head)
+        for start in range(0, len(body), 2**16):
+            connection.sendall(body[start : start + 2**16])
+
+        assert refusal(rest(connection))["code"] == 413

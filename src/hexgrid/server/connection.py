@@ -4,13 +4,15 @@ The rules:
 1. A request's line and headers are bounded in bytes and number, and so is what the parser holds of anything
    that it has not told of yet (a header's value, a chunk's extensions, trailers).
 2. While a request arrives its time is taken, and while an answer lies unread (arrival.py).
-3. A refusal ends the connection: it is written when all answers before it are. What comes after it is thrown
-   away, so that the client can send to its end and then reads why.
+3. A refusal ends the connection: it is written when all answers before it are.
+4. After the last answer, be it a refusal or one to a client that keeps no connection, what still comes is
+   thrown away, so that the client can send to its end and then reads it.
 """
 
 import asyncio
 import http
 from asyncio import Transport
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -30,7 +32,7 @@ from hexgrid.server.errors import error_response
 
 # Requests that may wait behind the one that is answered; hardly any client sends one.
 MAX_PIPELINED = 8
-# How long a refused client may go on sending: closed at once, the connection could lose the answer.
+# How long a client may go on sending after the last answer: closed at once, the connection could lose it.
 _LINGER_SECONDS = 1.0
 # Connections past the limit that are told so at a time; more are closed without a word.
 _MAX_TURNED_AWAY = 64
@@ -56,12 +58,14 @@ class Connection(HttpToolsProtocol):
         self._num_untold_bytes = 0  # received since the parser told of anything
         self._fault: HexgridError | None = None  # what a callback of the parser found
         self._refusal: HexgridError | None = None
+        self._is_ending = False  # the last answer is written
         self._linger_timer: asyncio.TimerHandle | None = None
         self._answered: RequestResponseCycle | None = None  # `cycle` is the last in line
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         counted = CountedTransport(transport)
         super().connection_made(cast("Transport", counted))
+        self._answers = _AnswerTransport(counted, self._close_gently)
         self._arrival = Arrival(
             self.loop,
             self.limits,
@@ -145,6 +149,7 @@ class Connection(HttpToolsProtocol):
                 )
             )
         super().on_headers_complete()
+        self.cycle.transport = cast("Transport", self._answers)
         self._phase = "body"
 
     def on_body(self, body: bytes) -> None:
@@ -256,6 +261,10 @@ class Connection(HttpToolsProtocol):
         self._close_gently()
 
     def _close_gently(self) -> None:
+        if self._is_ending or self.transport.is_closing():
+            return
+        self._is_ending = True
+        self._arrival.stop()
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self.flow.resume_reading()
@@ -268,7 +277,7 @@ class Connection(HttpToolsProtocol):
         self._reader.start()
 
     def _has_ended(self) -> bool:
-        return self._refusal is not None or self.transport.is_closing()
+        return self._refusal is not None or self._is_ending or self.transport.is_closing()
 
     def _is_answering(self) -> bool:
         cycle = cast("RequestResponseCycle | None", self.cycle)
@@ -281,7 +290,9 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        if self._refusal is None or self.pipeline or self.transport.is_closing():
+        if self._is_ending:
+            self.server_state.total_requests += 1
+        elif self._refusal is None or self.pipeline or self.transport.is_closing():
             super().on_response_complete()
         else:
             self.server_state.total_requests += 1
@@ -305,6 +316,19 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+
+
+class _AnswerTransport:
+    """What a request is answered on: where the answer is the last, uvicorn closes it."""
+
+    def __init__(self, transport: CountedTransport, on_close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.write = transport.write
+        self.close = on_close
+
+    def is_closing(self) -> bool:
+        """As the transport's own."""
+        return bool(self._transport.is_closing())
 
 
 def http_options(config: ServerConfig, metrics: Metrics) -> dict[str, Any]:
