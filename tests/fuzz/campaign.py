@@ -23,6 +23,10 @@ _CASES_BETWEEN = 20  # the good requests of one worker
 _GOOD_AT_A_TIME = 2  # on one connection
 _CASES_A_SAMPLE = 200  # of memory
 _MORE_ASKED = 0.25  # of the connections that stay open after a case
+_LARGE_BYTES = 2**20
+_LARGE_AT_A_TIME = 2  # more, and our own copies of them keep every connection waiting
+_CLOSED = "closed without an answer"
+_MOST_DELAY = 0.5  # seconds; whoever was later than that the server may have closed
 _MOST_OFF = 1e-4  # of a number of a unit vector in float32
 _ENDINGS = b"\r\n"
 
@@ -50,6 +54,7 @@ class Campaign:
         self._process = psutil.Process(pid)
         self._items = items
         self._seed = seed
+        self._large = asyncio.Semaphore(_LARGE_AT_A_TIME)
 
     async def run(self, indices: Sequence[int]) -> Seen:
         """Send the cases of these numbers."""
@@ -64,7 +69,12 @@ class Campaign:
     async def _work(self, todo: Iterator[int], number: int) -> None:
         chance = random.Random(f"{self._seed} worker {number}")
         for count, index in enumerate(todo):
-            await self._send(make_case(self._seed, index), chance)
+            case = make_case(self._seed, index)
+            if sum(map(len, case.pieces)) > _LARGE_BYTES:
+                async with self._large:
+                    await self._send(case, chance)
+            else:
+                await self._send(case, chance)
             if count % _CASES_BETWEEN == 0:
                 async with dial(self._port) as line:
                     for _ in range(_GOOD_AT_A_TIME):
@@ -72,21 +82,31 @@ class Campaign:
 
     async def _send(self, case: Case, chance: random.Random) -> None:
         seen = self.seen
-        try:
-            async with dial(self._port) as line:
-                fault = await self._exchange(line, case, chance)
-        except MalformedError as error:
-            fault = str(error)
-        except TimeoutError:
-            fault = "neither an answer nor an end"
-        except OSError as error:
-            fault = f"no connection: {error}"
+        fault, delay = await self._try(case, chance)
+        while fault == _CLOSED and delay > _MOST_DELAY:
+            seen.statuses["again"] += 1
+            fault, delay = await self._try(case, chance)
         if fault is not None:
             seen.faults.append((case, fault))
         seen.num_cases += 1
         seen.kinds[case.kind] += 1
         if seen.num_cases % _CASES_A_SAMPLE == 0:
             seen.memory.append((seen.num_cases, self._process.memory_info().rss))
+
+    async def _try(self, case: Case, chance: random.Random) -> tuple[str | None, float]:
+        """What was wrong with the server, and for how many seconds we kept it waiting."""
+        delay = 0.0
+        try:
+            async with dial(self._port) as line:
+                fault = await self._exchange(line, case, chance)
+                delay = line.delay
+        except MalformedError as error:
+            fault = str(error)
+        except TimeoutError:
+            fault = "neither an answer nor an end"
+        except OSError as error:
+            fault = f"no connection: {error}"
+        return fault, delay
 
     async def _exchange(self, line: Line, case: Case, chance: random.Random) -> str | None:
         """What is wrong with the answers on this connection."""
@@ -125,7 +145,7 @@ class Campaign:
             return self._look_at(answer, case.sent), answer
         self.seen.statuses["closed"] += 1
         if case.end == "wait" and case.sent.strip(_ENDINGS):
-            return "closed without an answer", None
+            return _CLOSED, None
         return None, None
 
     def _look_at(self, answer: Answer, sent: bytes) -> str | None:

@@ -17,7 +17,9 @@ _LINGER_OFF = struct.pack("ii", 1, 0)
 class Line(asyncio.Protocol):
     """One connection; what has come is kept also when the server closes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        self._ready_at = now
+        self.delay = 0.0  # seconds, at most, that we ourselves were late with what could be sent
         self._buffer = bytearray()
         self._news = asyncio.Event()
         self._writable = asyncio.Event()
@@ -30,9 +32,14 @@ class Line(asyncio.Protocol):
         for piece in pieces:
             if self.is_lost:
                 break
+            now = asyncio.get_running_loop().time()
+            self.delay = max(self.delay, now - self._ready_at)
+            self._ready_at = now
             self._transport.write(piece)
             await asyncio.sleep(0)  # so that it is not one with the next
-            await self._writable.wait()
+            if not self._writable.is_set():
+                await self._writable.wait()
+                self._ready_at = asyncio.get_running_loop().time()
 
     async def answer(self, *, has_body: bool = True) -> Answer | None:
         """The next answer; None where the connection ends instead.
@@ -94,7 +101,8 @@ class Line(asyncio.Protocol):
 async def dial(port: int) -> AsyncIterator[Line]:
     """A connection to the server on this machine."""
     loop = asyncio.get_running_loop()
-    _, line = await loop.create_connection(Line, "127.0.0.1", port)
+    start = loop.time()
+    _, line = await loop.create_connection(lambda: Line(start), "127.0.0.1", port)
     try:
         yield line
     finally:

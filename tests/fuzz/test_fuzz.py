@@ -59,7 +59,7 @@ def test_hostile_cases_go_to_every_route() -> None:
             400, {b"content-type": b"application/json"}, ERROR.replace(b"no", b"in /usr/lib/x.py")
         ),
         Answer(307, {b"location": b"//evil.example"}, b""),
-        Answer(200, {}, b'{"id":"embd-1","data":[{"index":0,"embedding":[null]}]}'),
+        Answer(200, {}, b'{"id":"embd-1","object":"list","data":[{"index":0,"embedding":[null]}]}'),
     ],
     ids=lambda answer: repr(answer.body or answer.headers)[:60],
 )
