@@ -196,6 +196,14 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
         assert target.startswith("https://") or (source.parent / target).exists(), target
 
 
+def test_every_page_is_in_the_sites_navigation() -> None:
+    listed = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+
+    assert sorted(listed) == sorted(
+        ["index.md", *(path.name for path in (ROOT / "docs").glob("*.md"))]
+    )
+
+
 def test_generated_pages_are_fresh() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts/build_docs.py", "--check"],
