@@ -108,7 +108,7 @@ class EmbeddingPath:
             encoded = self._encode(_always_wanted, call, model, record)
         else:
             encoded = await in_thread(self._threads, self._encode, call, model, record)
-        future = await self._promised(call, model, client, encoded)
+        future = await self._promised(call, model, client, encoded, record)
         hidden = await result_unless_gone(future, request.receive)
         record.timing.add_engine(future)
         started = perf_counter()
@@ -152,41 +152,58 @@ class EmbeddingPath:
         model.metrics.phase("tokenize", record.timing.ended("tokenize", started))
         record.num_tokens, record.num_truncated = encoded.num_tokens, encoded.num_truncated
         check_encoded(call, model, encoded)
-        if _has_ids(call) and not self._config.trust_token_ids:
-            record.has_foreign_ids = are_foreign(encoded.token_ids, model.tokenizer)
         return encoded
 
     async def _promised(
-        self, call: EmbeddingCall, model: ServedModel, client: Client, encoded: Encoded
+        self,
+        call: EmbeddingCall,
+        model: ServedModel,
+        client: Client,
+        encoded: Encoded,
+        record: RequestRecord,
     ) -> Future[Vectors]:
         """The engine's promise, once the client's tokens are counted."""
         if not encoded.token_ids:
             return _nothing(model)
         await self._limits.take_tokens(client, encoded.num_tokens)
         try:
-            return await self._submitted(call, model, client, encoded)
+            return await self._submitted(call, model, client, encoded, record)
         except HexgridError:
             await self._limits.give_back(client, encoded.num_tokens)
             raise
 
     async def _submitted(
-        self, call: EmbeddingCall, model: ServedModel, client: Client, encoded: Encoded
+        self,
+        call: EmbeddingCall,
+        model: ServedModel,
+        client: Client,
+        encoded: Encoded,
+        record: RequestRecord,
     ) -> Future[Vectors]:
         """The same; in a thread where there is much to hand over."""
         if is_short(call, model):
-            return self._submit(call, model, client, encoded)
+            return self._submit(call, model, client, encoded, record)
 
         def submit(_: Check) -> tuple[None, Future[Vectors]]:
-            return None, self._submit(call, model, client, encoded)
+            return None, self._submit(call, model, client, encoded, record)
 
         return (await started_in_thread(self._threads, submit))[1]
 
     def _submit(
-        self, call: EmbeddingCall, model: ServedModel, client: Client, encoded: Encoded
+        self,
+        call: EmbeddingCall,
+        model: ServedModel,
+        client: Client,
+        encoded: Encoded,
+        record: RequestRecord,
     ) -> Future[Vectors]:
-        return model.engine.submit(
+        future = model.engine.submit(
             encoded.token_ids, priority=call.priority, salt=self._salt(call, client)
         )
+        # While the engine computes, and not for who is refused.
+        if _has_ids(call) and not self._config.trust_token_ids:
+            record.has_foreign_ids = are_foreign(encoded.token_ids, model.tokenizer)
+        return future
 
     def _salt(self, call: EmbeddingCall, client: Client) -> Salt:
         """Whose caches are used: those of the request's salt, and of the client where each has its own."""
