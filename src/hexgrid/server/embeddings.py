@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from time import perf_counter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -47,6 +47,15 @@ from hexgrid.tokenizer import Encoded
 from hexgrid.wire import TokenIds
 
 Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+class _Asked(NamedTuple):
+    """A request on its way: what is asked, of which model, by whom."""
+
+    call: EmbeddingCall
+    model: ServedModel
+    client: Client
+    record: RequestRecord
 
 
 class EmbeddingPath:
@@ -104,11 +113,12 @@ class EmbeddingPath:
         model = self._models.find(call.model, client)
         self._note(record, call, model)
         call = await self._rendered(call, model)
+        asked = _Asked(call, model, client, record)
         if is_short(call, model):
-            encoded = self._encode(_always_wanted, call, model, record)
+            encoded = self._encode(_always_wanted, asked)
         else:
-            encoded = await in_thread(self._threads, self._encode, call, model, record)
-        future = await self._promised(call, model, client, encoded, record)
+            encoded = await in_thread(self._threads, self._encode, asked)
+        future = await self._promised(asked, encoded)
         hidden = await result_unless_gone(future, request.receive)
         record.timing.add_engine(future)
         started = perf_counter()
@@ -143,10 +153,9 @@ class EmbeddingPath:
         texts = await self._chats.texts(part.inputs, model)
         return replace(call, parts=(replace(part, inputs=texts),))
 
-    def _encode(
-        self, check: Check, call: EmbeddingCall, model: ServedModel, record: RequestRecord
-    ) -> Encoded:
+    def _encode(self, check: Check, asked: _Asked) -> Encoded:
         """Token ids that the engine takes; blocking."""
+        call, model, _, record = asked
         started = perf_counter()
         encoded = encode(call, model, self._config.max_num_inputs, check)
         model.metrics.phase("tokenize", record.timing.ended("tokenize", started))
@@ -154,49 +163,29 @@ class EmbeddingPath:
         check_encoded(call, model, encoded)
         return encoded
 
-    async def _promised(
-        self,
-        call: EmbeddingCall,
-        model: ServedModel,
-        client: Client,
-        encoded: Encoded,
-        record: RequestRecord,
-    ) -> Future[Vectors]:
+    async def _promised(self, asked: _Asked, encoded: Encoded) -> Future[Vectors]:
         """The engine's promise, once the client's tokens are counted."""
         if not encoded.token_ids:
-            return _nothing(model)
-        await self._limits.take_tokens(client, encoded.num_tokens)
+            return _nothing(asked.model)
+        await self._limits.take_tokens(asked.client, encoded.num_tokens)
         try:
-            return await self._submitted(call, model, client, encoded, record)
+            return await self._submitted(asked, encoded)
         except HexgridError:
-            await self._limits.give_back(client, encoded.num_tokens)
+            await self._limits.give_back(asked.client, encoded.num_tokens)
             raise
 
-    async def _submitted(
-        self,
-        call: EmbeddingCall,
-        model: ServedModel,
-        client: Client,
-        encoded: Encoded,
-        record: RequestRecord,
-    ) -> Future[Vectors]:
+    async def _submitted(self, asked: _Asked, encoded: Encoded) -> Future[Vectors]:
         """The same; in a thread where there is much to hand over."""
-        if is_short(call, model):
-            return self._submit(call, model, client, encoded, record)
+        if is_short(asked.call, asked.model):
+            return self._submit(asked, encoded)
 
         def submit(_: Check) -> tuple[None, Future[Vectors]]:
-            return None, self._submit(call, model, client, encoded, record)
+            return None, self._submit(asked, encoded)
 
         return (await started_in_thread(self._threads, submit))[1]
 
-    def _submit(
-        self,
-        call: EmbeddingCall,
-        model: ServedModel,
-        client: Client,
-        encoded: Encoded,
-        record: RequestRecord,
-    ) -> Future[Vectors]:
+    def _submit(self, asked: _Asked, encoded: Encoded) -> Future[Vectors]:
+        call, model, client, record = asked
         future = model.engine.submit(
             encoded.token_ids, priority=call.priority, salt=self._salt(call, client)
         )
