@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,6 +30,30 @@ CREATE TABLE IF NOT EXISTS batches (
     status TEXT NOT NULL, expires INTEGER NOT NULL, object BLOB NOT NULL, work BLOB NOT NULL
 ) STRICT;
 """
+_FIND = {
+    "files": "SELECT object FROM files WHERE id = ? AND owner = ?",
+    "batches": "SELECT object FROM batches WHERE id = ? AND owner = ?",
+}
+_COUNT = {
+    "files": "SELECT count(*) FROM files WHERE owner = ? AND purpose = 'batch'",
+    "batches": "SELECT count(*) FROM batches WHERE owner = ?",
+}
+# Numbers are multiplied by -1 where the newest come first; none is before the smallest integer.
+_PAGE = {
+    "files": """
+        SELECT object FROM files
+        WHERE owner = :owner AND (:purpose IS NULL OR purpose = :purpose) AND :sign * number > coalesce(
+            (SELECT :sign * number FROM files WHERE id = :after), -9223372036854775808)
+        ORDER BY :sign * number LIMIT :most
+    """,
+    "batches": """
+        SELECT object FROM batches
+        WHERE owner = :owner AND :sign * number > coalesce(
+            (SELECT :sign * number FROM batches WHERE id = :after), -9223372036854775808)
+        ORDER BY :sign * number LIMIT :most
+    """,
+}
+_UNFINISHED = msgspec.json.encode(UNFINISHED).decode()
 _FULL_RETRY_SECONDS = 3_600
 Object = TypeVar("Object", FileObject, Batch)
 
@@ -161,9 +185,14 @@ class BatchStore:
         self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None
     ) -> tuple[list[FileObject], bool]:
         """The owner's files, and whether there are more."""
-        where: tuple[str, list[Any]] = ("AND purpose = ?", [purpose]) if purpose else ("", [])
         return self._list(
-            "files", FileObject, owner, where, after=after, limit=limit, newest_first=newest_first
+            "files",
+            FileObject,
+            owner,
+            after=after,
+            limit=limit,
+            newest_first=newest_first,
+            purpose=purpose or None,
         )
 
     def delete_file(self, owner: str, file_id: str) -> None:
@@ -178,7 +207,7 @@ class BatchStore:
                     f"{file_id} is the input of {batch.id}, which is {batch.status}; cancel that first",
                     param="file_id",
                 )
-        self._delete("id = ?", file_id)
+        self._delete(file_id)
 
     def add_batch(self, owner: str, batch: Batch, work: Work) -> None:
         """Raises:
@@ -200,9 +229,7 @@ class BatchStore:
 
     def batches(self, owner: str, *, after: str | None, limit: int) -> tuple[list[Batch], bool]:
         """The owner's batches, newest first, and whether there are more."""
-        return self._list(
-            "batches", Batch, owner, ("", []), after=after, limit=limit, newest_first=True
-        )
+        return self._list("batches", Batch, owner, after=after, limit=limit, newest_first=True)
 
     def update(self, batch: Batch) -> None:
         """Keep what has become of a batch."""
@@ -214,11 +241,11 @@ class BatchStore:
 
     def unfinished(self) -> list[tuple[Batch, str, Work]]:
         """Batches that are to go on, oldest first, with their owners."""
-        marks = ", ".join("?" * len(UNFINISHED))
         with self._reading() as database:
             rows = database.execute(
-                f"SELECT object, owner, work FROM batches WHERE status IN ({marks}) ORDER BY number",
-                UNFINISHED,
+                "SELECT object, owner, work FROM batches "
+                "WHERE status IN (SELECT value FROM json_each(?)) ORDER BY number",
+                (_UNFINISHED,),
             ).fetchall()
         return [
             (msgspec.json.decode(found, type=Batch), owner, msgspec.json.decode(work, type=Work))
@@ -233,24 +260,22 @@ class BatchStore:
             rows = database.execute("SELECT id FROM files WHERE expires <= ?", (now,)).fetchall()
         for (file_id,) in rows:
             if file_id not in needed:
-                self._delete("id = ?", file_id)
-        marks = ", ".join("?" * len(UNFINISHED))
+                self._delete(file_id)
         with self._changing() as database:
             database.execute(
-                f"DELETE FROM batches WHERE expires <= ? AND status NOT IN ({marks})",
-                (now, *UNFINISHED),
+                "DELETE FROM batches "
+                "WHERE expires <= ? AND status NOT IN (SELECT value FROM json_each(?))",
+                (now, _UNFINISHED),
             )
 
-    def _delete(self, where: str, file_id: str) -> None:
+    def _delete(self, file_id: str) -> None:
         with self._changing() as database:
-            database.execute(f"DELETE FROM files WHERE {where}", (file_id,))
+            database.execute("DELETE FROM files WHERE id = ?", (file_id,))
         self.content(file_id).unlink(missing_ok=True)
 
     def _find(self, table: str, owner: str, own_id: str, kind: type[Object]) -> Object:
         with self._reading() as database:
-            row = database.execute(
-                f"SELECT object FROM {table} WHERE id = ? AND owner = ?", (own_id, owner)
-            ).fetchone()
+            row = database.execute(_FIND[table], (own_id, owner)).fetchone()
         if row is None:
             what = {"files": "file", "batches": "batch"}[table]
             raise ResourceNotFoundError(f"No such {what}: {own_id[:100]}", param=f"{what}_id")
@@ -261,32 +286,28 @@ class BatchStore:
         table: str,
         kind: type[Object],
         owner: str,
-        where: tuple[str, list[Any]],
         *,
         after: str | None,
         limit: int,
         newest_first: bool,
+        purpose: str | None = None,
     ) -> tuple[list[Object], bool]:
-        condition = where[0]
-        values: list[Any] = list(where[1])
-        sign, order = ("<", "DESC") if newest_first else (">", "ASC")
         with self._reading() as database:
             if after is not None:
                 self._find(table, owner, after, kind)
-                condition += f" AND number {sign} (SELECT number FROM {table} WHERE id = ?)"
-                values.append(after)
-            rows = database.execute(
-                f"SELECT object FROM {table} WHERE owner = ? {condition} ORDER BY number {order} LIMIT ?",
-                (owner, *values, limit + 1),
-            ).fetchall()
+            values = {
+                "owner": owner,
+                "purpose": purpose,
+                "after": after,
+                "sign": -1 if newest_first else 1,
+                "most": limit + 1,
+            }
+            rows = database.execute(_PAGE[table], values).fetchall()
         found = [msgspec.json.decode(row[0], type=kind) for row in rows[:limit]]
         return found, len(rows) > limit
 
     def _refuse_too_many(self, table: str, owner: str, most: int) -> None:
-        condition = "AND purpose = 'batch'" if table == "files" else ""
-        (count,) = self._database.execute(
-            f"SELECT count(*) FROM {table} WHERE owner = ? {condition}", (owner,)
-        ).fetchone()
+        (count,) = self._database.execute(_COUNT[table], (owner,)).fetchone()
         if count >= most:
             raise RequestError(
                 f"This key has {count} {table}; at most {most} are kept. "
