@@ -1,13 +1,16 @@
 """Requests a second that the server's own part can take: HTTP, JSON, tokenizer, answer; on one core.
 
 One text a request over 16 connections. Once with an engine that answers at once (1,024 dimensions), once with
-nano and the same text again and again, which the result cache answers. The client has another core, writes
-raw HTTP, and does not look at the vectors. Every request is logged, to nowhere.
+nano and the same text again and again, which the result cache answers. What uvicorn and Starlette leave room
+for is told by a bare application on the same connections, which reads the body and sends the null engine's
+answer as bytes that it has. The client has another core, writes raw HTTP, and does not look at the vectors.
+Every request is logged, to nowhere.
 """
 
 import argparse
 import asyncio
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
@@ -22,14 +25,19 @@ from time import perf_counter
 
 import numpy as np
 import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from workload import report
 
 from hexgrid import nano
 from hexgrid.config import EngineConfig, LogFormat, ServerConfig
-from hexgrid.encoding import Vectors
+from hexgrid.encoding import Vectors, to_base64
 from hexgrid.engine.native import open_model
 from hexgrid.engine.sequence import NO_SALT, Salt
 from hexgrid.metrics import Metrics
+from hexgrid.server.answer import Answer, embeddings_body, json_of
 from hexgrid.server.app import create_app
 from hexgrid.server.logs import Logs
 from hexgrid.server.registry import Models
@@ -50,14 +58,14 @@ class NullEngine:
 
     def __init__(self) -> None:
         self.death: Future[str] = Future()
-        self._row = np.random.default_rng(0).standard_normal(_WIDTH, dtype=np.float32)
+        self._one = np.random.default_rng(0).standard_normal((1, _WIDTH), dtype=np.float32)
 
     def submit(
         self, token_ids: Sequence[TokenIds], *, priority: int = 0, salt: Salt = NO_SALT
     ) -> Future[Vectors]:
         del priority, salt
         future: Future[Vectors] = Future()
-        future.set_result(np.broadcast_to(self._row, (len(token_ids), _WIDTH)))
+        future.set_result(self._one if len(token_ids) == 1 else self._one.repeat(len(token_ids), 0))
         return future
 
     def retry_after(self) -> int:
@@ -78,7 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     server_core, client_core = sorted(os.sched_getaffinity(0))[:2]
     found: dict[tuple[str, str], list[float]] = {}
-    for engine in ("null", "cached"):
+    for engine in ("bare", "null", "cached"):
         with server(engine, server_core, arguments.log_format) as port:
             os.sched_setaffinity(0, {client_core})
             for _ in range(arguments.rounds):
@@ -123,13 +131,29 @@ def run(engine: str, core: int, log_format: LogFormat, started: Connection) -> N
     models = Models([model])
     with bind(config) as listener, Path(os.devnull).open("w") as nowhere:
         logs = Logs(config, nowhere)
-        app = create_app(models, config, metrics, logs.requests)
+        app = bare() if engine == "bare" else create_app(models, config, metrics, logs.requests)
         server = new_server(app, config, metrics, None, models.drain)
         server.take_signals()
         listener.listen()
+        gc.collect()  # as `hexgrid serve` does it
+        gc.freeze()
         started.send(listener.getsockname()[1])
         server.run(sockets=[listener])
         logs.close()
+
+
+def bare() -> Starlette:
+    """One route that has its answers."""
+    rows = NullEngine().submit([[0]]).result()
+    answer = Answer("embd-" + 32 * "0", 0, nano.NAME, rows, 20)
+    numbers = json_of(embeddings_body(answer, list(rows)))
+    texts = json_of(embeddings_body(answer, [to_base64(rows[0], "float32", "native")]))
+
+    async def embeddings(request: Request) -> Response:
+        body = await request.body()
+        return Response(texts if b"base64" in body else numbers, media_type="application/json")
+
+    return Starlette(routes=[Route("/v1/embeddings", embeddings, methods=["POST"])])
 
 
 async def ask(port: int, encoding: str, seconds: float) -> float:
