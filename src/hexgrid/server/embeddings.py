@@ -56,6 +56,7 @@ class _Asked(NamedTuple):
     model: ServedModel
     client: Client
     record: RequestRecord
+    is_short: bool  # so that the event loop takes no more time for it than for reaching a thread
 
 
 class EmbeddingPath:
@@ -113,8 +114,8 @@ class EmbeddingPath:
         model = self._models.find(call.model, client)
         self._note(record, call, model)
         call = await self._rendered(call, model)
-        asked = _Asked(call, model, client, record)
-        if is_short(call, model):
+        asked = _Asked(call, model, client, record, is_short(call, model))
+        if asked.is_short:
             encoded = self._encode(_always_wanted, asked)
         else:
             encoded = await in_thread(self._threads, self._encode, asked)
@@ -155,7 +156,7 @@ class EmbeddingPath:
 
     def _encode(self, check: Check, asked: _Asked) -> Encoded:
         """Token ids that the engine takes; blocking."""
-        call, model, _, record = asked
+        call, model, record = asked.call, asked.model, asked.record
         started = perf_counter()
         encoded = encode(call, model, self._config.max_num_inputs, check)
         model.metrics.phase("tokenize", record.timing.ended("tokenize", started))
@@ -176,7 +177,7 @@ class EmbeddingPath:
 
     async def _submitted(self, asked: _Asked, encoded: Encoded) -> Future[Vectors]:
         """The same; in a thread where there is much to hand over."""
-        if is_short(asked.call, asked.model):
+        if asked.is_short:
             return self._submit(asked, encoded)
 
         def submit(_: Check) -> tuple[None, Future[Vectors]]:
@@ -185,7 +186,7 @@ class EmbeddingPath:
         return (await started_in_thread(self._threads, submit))[1]
 
     def _submit(self, asked: _Asked, encoded: Encoded) -> Future[Vectors]:
-        call, model, client, record = asked
+        call, model, client, record = asked.call, asked.model, asked.client, asked.record
         future = model.engine.submit(
             encoded.token_ids, priority=call.priority, salt=self._salt(call, client)
         )
