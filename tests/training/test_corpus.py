@@ -68,6 +68,38 @@ def test_code_is_asked_for_by_its_name_as_well(tmp_path: Path) -> None:
     ]
 
 
+def test_some_functions_are_asked_for_without_their_name_as_well(tmp_path: Path) -> None:
+    codes = [f"def total_{n}(a):\n    return a and total_{n}(a[{n}:])" for n in range(100)]
+    write(tmp_path, {"python_doc_code": [{"a": f"Sum {n}.", "b": c} for n, c in enumerate(codes)]})
+
+    read = corpora.read(tmp_path)
+
+    pairs = {(read.texts[row.a], read.texts[row.b]) for row in read.rows if row.b >= 0}
+    without = {(f"Sum {n}.", f"def f(a):\n    return a and f(a[{n}:])") for n in range(100)}
+    assert 20 <= len(pairs & without) <= 60
+
+
+def test_what_is_left_of_a_long_passage_stands_alone(tmp_path: Path) -> None:
+    sentences = [f"The {n}th mill on the river was built of stone. " for n in range(80)]
+    write(tmp_path, {"wikitext2": [{"text": "".join(sentences)}]})
+
+    read = corpora.read(tmp_path)
+
+    passages = [read.texts[row.b if row.b >= 0 else row.a] for row in rows_of(read, "wikitext2")]
+    together = " ".join(dict.fromkeys(passages))
+    # Nothing twice, and nothing left out between two.
+    assert together + " " == "".join(sentences[: together.count(".")])
+    assert len(together) > sum(map(len, sentences)) - corpora._REST
+    assert len(set(passages)) >= 3
+
+
+@pytest.mark.parametrize("length", [0, 159, 160])
+def test_a_short_rest_is_left(length: int) -> None:
+    head = "It begins so."
+
+    assert len(list(corpora.rest(f"{head} {'x' * length}", head, "key"))) == (length >= 160)
+
+
 def test_a_translation_gets_the_vector_of_its_original(tmp_path: Path) -> None:
     write(tmp_path, {"pud_en_zh": [{"a": "Good morning.", "b": "早上好。"}]})
 
@@ -97,7 +129,7 @@ def test_a_text_is_cut_at_a_sentence_within_the_limit(key: str) -> None:
     cut = corpora.cut(text, key)
 
     assert cut in {text[: 41 * n].rstrip() for n in range(1, 61)}
-    assert 160 <= len(cut) <= 1_100
+    assert 160 <= len(cut) <= 1_800
 
 
 def test_a_short_text_is_left_whole() -> None:

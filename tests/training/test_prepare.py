@@ -1,0 +1,35 @@
+"""The space that nano is asked for."""
+
+import numpy as np
+import pytest
+import torch
+
+import prepare
+import teacher
+
+SIZES = (4.0, 2.0, 1.0)
+
+
+def space_of(directions: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """The space of texts that lie along `directions` [3, 384], by `SIZES` far from the origin."""
+    vectors = directions * torch.tensor(SIZES)[:, None]
+    return prepare.principal_axes(vectors.numpy().astype(np.float16), np.array(lengths))
+
+
+def test_axes_stand_by_size_and_the_small_ones_are_enlarged() -> None:
+    directions = torch.eye(teacher.WIDTH)[[7, 300, 41]]
+
+    space = space_of(directions, [1, 1, 1])
+
+    found = (directions @ space)[:, :3]
+    wanted = torch.tensor([(size / SIZES[0]) ** -prepare._EVENING for size in SIZES])
+    torch.testing.assert_close(found.abs(), torch.diag(wanted), atol=1e-3, rtol=1e-3)
+
+
+def test_long_texts_count_for_more() -> None:
+    directions = torch.eye(teacher.WIDTH)[[7, 300, 41]]
+
+    space = space_of(directions, [1, 1, 10_000])
+
+    first = (directions @ space)[:, 0].abs()
+    assert first.tolist() == pytest.approx([0, 0, 1], abs=1e-3)
