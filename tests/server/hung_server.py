@@ -4,7 +4,7 @@
 
 Prints where it listens. It serves `m`, and `other` on a runner of its own. An input that begins with HANGS
 never ends, one that begins with BREAKS takes the engine's thread with it. A line on stdin lets more time pass
-than a forward pass of `m` may take.
+than a forward pass of `m` may take, once one hangs.
 """
 
 import sys
@@ -36,11 +36,13 @@ class HangingRunner(GatedRunner):
     def __init__(self) -> None:
         super().__init__()
         self.gate.set()
+        self.hangs = threading.Event()
 
     def run(
         self, token_ids: Sequence[TokenIds], salts: Sequence[Salt] = ()
     ) -> Callable[[], Vectors]:
         if any(ids[0] == HANGS for ids in token_ids):
+            self.hangs.set()
             threading.Event().wait()
         if any(ids[0] == BREAKS for ids in token_ids):
             raise SystemExit
@@ -51,11 +53,12 @@ def main() -> None:
     checkpoint, usage_directory = map(Path, sys.argv[1:3])
     metrics, clock = Metrics(), HandClock()
     opened = open_model(["opened"], checkpoint, EngineConfig(dtype="float32"), Metrics())
+    runner = HangingRunner()
     model = variant(
         opened,
         metrics,
         "m",
-        runner=HangingRunner(),
+        runner=runner,
         max_num_seqs=4,
         clock=clock,
         forward_timeout=FORWARD_TIMEOUT,
@@ -65,6 +68,7 @@ def main() -> None:
 
     def let_time_pass() -> None:
         for _ in sys.stdin:
+            runner.hangs.wait()
             let_pass(engine, clock, FORWARD_TIMEOUT)
 
     config = ServerConfig(port=0, usage_dir=usage_directory, drain_timeout=float(sys.argv[3]))
