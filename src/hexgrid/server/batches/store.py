@@ -9,7 +9,7 @@ import fcntl
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -38,19 +38,27 @@ _COUNT = {
     "files": "SELECT count(*) FROM files WHERE owner = ? AND purpose = 'batch'",
     "batches": "SELECT count(*) FROM batches WHERE owner = ?",
 }
-# Numbers are multiplied by -1 where the newest come first; none is before the smallest integer.
-_PAGE = {
+# Pages are walked by number, which is the key of the tables: nothing else is read, nothing sorted.
+_NEWEST = {
     "files": """
         SELECT object FROM files
-        WHERE owner = :owner AND (:purpose IS NULL OR purpose = :purpose) AND :sign * number > coalesce(
-            (SELECT :sign * number FROM files WHERE id = :after), -9223372036854775808)
-        ORDER BY :sign * number LIMIT :most
+        WHERE number < coalesce((SELECT number FROM files WHERE id = :after), 9223372036854775807)
+        AND owner = :owner AND (:purpose IS NULL OR purpose = :purpose)
+        ORDER BY number DESC LIMIT :most
     """,
     "batches": """
         SELECT object FROM batches
-        WHERE owner = :owner AND :sign * number > coalesce(
-            (SELECT :sign * number FROM batches WHERE id = :after), -9223372036854775808)
-        ORDER BY :sign * number LIMIT :most
+        WHERE number < coalesce((SELECT number FROM batches WHERE id = :after), 9223372036854775807)
+        AND owner = :owner
+        ORDER BY number DESC LIMIT :most
+    """,
+}
+_OLDEST = {
+    "files": """
+        SELECT object FROM files
+        WHERE number > coalesce((SELECT number FROM files WHERE id = :after), 0)
+        AND owner = :owner AND (:purpose IS NULL OR purpose = :purpose)
+        ORDER BY number LIMIT :most
     """,
 }
 _UNFINISHED = msgspec.json.encode(UNFINISHED).decode()
@@ -185,14 +193,9 @@ class BatchStore:
         self, owner: str, *, after: str | None, limit: int, newest_first: bool, purpose: str | None
     ) -> tuple[list[FileObject], bool]:
         """The owner's files, and whether there are more."""
+        pages = _NEWEST if newest_first else _OLDEST
         return self._list(
-            "files",
-            FileObject,
-            owner,
-            after=after,
-            limit=limit,
-            newest_first=newest_first,
-            purpose=purpose or None,
+            pages, "files", FileObject, owner, after=after, limit=limit, purpose=purpose or None
         )
 
     def delete_file(self, owner: str, file_id: str) -> None:
@@ -229,7 +232,7 @@ class BatchStore:
 
     def batches(self, owner: str, *, after: str | None, limit: int) -> tuple[list[Batch], bool]:
         """The owner's batches, newest first, and whether there are more."""
-        return self._list("batches", Batch, owner, after=after, limit=limit, newest_first=True)
+        return self._list(_NEWEST, "batches", Batch, owner, after=after, limit=limit)
 
     def update(self, batch: Batch) -> None:
         """Keep what has become of a batch."""
@@ -283,26 +286,20 @@ class BatchStore:
 
     def _list(
         self,
+        pages: Mapping[str, str],
         table: str,
         kind: type[Object],
         owner: str,
         *,
         after: str | None,
         limit: int,
-        newest_first: bool,
         purpose: str | None = None,
     ) -> tuple[list[Object], bool]:
         with self._reading() as database:
             if after is not None:
                 self._find(table, owner, after, kind)
-            values = {
-                "owner": owner,
-                "purpose": purpose,
-                "after": after,
-                "sign": -1 if newest_first else 1,
-                "most": limit + 1,
-            }
-            rows = database.execute(_PAGE[table], values).fetchall()
+            values = {"owner": owner, "purpose": purpose, "after": after, "most": limit + 1}
+            rows = database.execute(pages[table], values).fetchall()
         found = [msgspec.json.decode(row[0], type=kind) for row in rows[:limit]]
         return found, len(rows) > limit
 
