@@ -10,7 +10,6 @@ Every request is logged, to nowhere.
 import argparse
 import asyncio
 import dataclasses
-import gc
 import json
 import multiprocessing
 import os
@@ -41,7 +40,7 @@ from hexgrid.server.answer import Answer, embeddings_body, json_of
 from hexgrid.server.app import create_app
 from hexgrid.server.logs import Logs
 from hexgrid.server.registry import Models
-from hexgrid.server.serving import bind, new_server
+from hexgrid.server.serving import bind, leave_to_the_end, new_server
 from hexgrid.wire import TokenIds
 
 _TEXT = (
@@ -65,7 +64,7 @@ class NullEngine:
     ) -> Future[Vectors]:
         del priority, salt
         future: Future[Vectors] = Future()
-        future.set_result(self._one if len(token_ids) == 1 else self._one.repeat(len(token_ids), 0))
+        future.set_result(self._one.repeat(len(token_ids), axis=0))
         return future
 
     def retry_after(self) -> int:
@@ -135,8 +134,7 @@ def run(engine: str, core: int, log_format: LogFormat, started: Connection) -> N
         server = new_server(app, config, metrics, None, models.drain)
         server.take_signals()
         listener.listen()
-        gc.collect()  # as `hexgrid serve` does it
-        gc.freeze()
+        leave_to_the_end()
         started.send(listener.getsockname()[1])
         server.run(sockets=[listener])
         logs.close()

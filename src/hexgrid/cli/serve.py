@@ -1,7 +1,6 @@
 """hexgrid serve: load, say what is served, answer until told to stop."""
 
 import atexit
-import gc
 import logging
 import os
 import shlex
@@ -97,7 +96,7 @@ def _load_and_serve(
     from hexgrid.server.ending import Ending
     from hexgrid.server.key_store import KeyStore
     from hexgrid.server.registry import Models, refuse_shared_names
-    from hexgrid.server.serving import new_server, url_of
+    from hexgrid.server.serving import leave_to_the_end, new_server, url_of
     from hexgrid.server.tracing import check_endpoint
     from hexgrid.server.usage import UsageMeter
 
@@ -119,7 +118,7 @@ def _load_and_serve(
     server = new_server(app, config, metrics, certificates, models.drain)
     for model in models:
         tell(f"Serving {' = '.join(model.names)}: {model.description}")
-    _leave_to_the_end()
+    leave_to_the_end()
     server.take_signals()
     listener.listen()  # a client may come as soon as it is told where
     url = url_of(listener, scheme="http" if certificates is None else "https")
@@ -130,15 +129,6 @@ def _load_and_serve(
         certificates.close()
     ending.finish()
     return server.exit_code
-
-
-def _leave_to_the_end() -> None:
-    """Look for garbage no more among what is here: most of it stays until the process ends.
-
-    A full collection went through all of it, and held every thread for a tenth of a second.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def _teller(config: ServerConfig) -> Callable[[str], None]:
