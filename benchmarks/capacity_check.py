@@ -46,7 +46,7 @@ class SleepingRunner:
         hidden = np.ones((len(token_ids), 1), dtype=np.float32)
 
         def collect() -> Vectors:
-            time.sleep(max(0.0, end - perf_counter()))
+            sleep_until(end)
             return hidden
 
         return collect
@@ -57,6 +57,11 @@ class SleepingRunner:
 
     def run_float32(self, token_ids: Items[TokenIds]) -> Vectors:
         return self.run(token_ids)()
+
+
+def sleep_until(moment: float) -> None:
+    """On the clock of `perf_counter`; not at all where it is past."""
+    time.sleep(max(0.0, moment - perf_counter()))
 
 
 def main() -> None:
@@ -98,7 +103,7 @@ def asked(arrivals: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     left = threading.Semaphore(0)
     start = perf_counter()
     for index, when in enumerate(arrivals):
-        time.sleep(max(0.0, start + when - perf_counter()))
+        sleep_until(start + when)
 
         def note(_: Future[Any], index: int = index) -> None:
             ends[index] = perf_counter()
