@@ -159,8 +159,8 @@ def read(directory: Path, seed: int = 0) -> Corpus:
 
 def _add(corpus: Corpus, source: int, row: dict[str, str], key: str) -> None:
     name = corpus.sources[source]
-    a = cut(row.get("a") or row["text"], key + "/a")
-    b = cut(row.get("b", ""), key + "/b")
+    whole_a, whole_b = row.get("a") or row["text"], row.get("b", "")
+    a, b = cut(whole_a, key + "/a"), cut(whole_b, key + "/b")
     corpus.add(source, a, b, cut(row.get("neg", ""), key + "/n"))
     if name in TRANSLATIONS:
         last = corpus.rows[-1]
@@ -169,11 +169,11 @@ def _add(corpus: Corpus, source: int, row: dict[str, str], key: str) -> None:
         corpus.add(source, name_words(b), b)
         if _chance(key + "/unnamed") < _UNNAMED_SHARE:
             corpus.add(source, a, unnamed(b))
-        for piece in rest(row["b"], b, key):
+        for piece in rest(whole_b, b, key):
             corpus.add(source, piece)
     elif name in PROSE:
-        first = b or a
-        for number, passage in enumerate((first, *rest(row.get("b") or row["text"], first, key))):
+        whole, first = (whole_b, b) if b else (whole_a, a)
+        for number, passage in enumerate((first, *rest(whole, first, key))):
             question = ask(passage, f"{key}/{number}") if len(passage) >= _PASSAGE else ""
             if question:
                 corpus.add(source, question, passage)

@@ -89,7 +89,7 @@ class Teacher:
         if has_bfloat16(model.device):
             bert = bert.bfloat16()
         self._device, self._dtype = bert.device, bert.dtype
-        self._bert = torch.compile(bert, dynamic=True) if shutil.which("c++") else bert
+        self._bert = torch.compile(bert, dynamic=True) if can_compile() else bert
         self._tokenizer = model.tokenizer.backend_tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(model.max_seq_length)
@@ -120,6 +120,11 @@ class Teacher:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies matrices in bfloat16 in hardware."""
     return device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001
+
+
+def can_compile() -> bool:
+    """Whether torch.compile finds the compiler that it needs."""
+    return shutil.which("c++") is not None
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:

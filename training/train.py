@@ -7,7 +7,6 @@ Stopped at any point, the same call goes on from the last saved state. The losse
 import itertools
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -64,7 +63,7 @@ class Run:
     plan: Plan
     directory: Path
     device: torch.device = field(default_factory=_fastest)
-    compiled: bool = field(default_factory=lambda: shutil.which("c++") is not None)
+    compiled: bool = field(default_factory=teacher.can_compile)
 
     def num_steps(self, passes: float) -> int:
         return max(1, int(batches.num_tokens(self.source) / self.design.step * passes))

@@ -23,6 +23,7 @@ def test_axes_stand_by_size_and_the_small_ones_are_enlarged() -> None:
 
     found = (directions @ space)[:, :3]
     wanted = torch.tensor([(size / SIZES[0]) ** -prepare._EVENING for size in SIZES])
+    assert wanted[0] < wanted[1] < wanted[2]
     torch.testing.assert_close(found.abs(), torch.diag(wanted), atol=1e-3, rtol=1e-3)
 
 
