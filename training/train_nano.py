@@ -23,7 +23,7 @@ from score import score, score_lengths
 from ship import COMPACT, FLOAT32, SHIPPED_FILES, write
 from train import Plan, Run, held_out, train
 
-FULL = Plan(bag_passes=3.5, passes=2.0)
+FULL = Plan(bag_passes=3.5, passes=1.75)
 SHORT = Plan(bag_passes=0.5, passes=0.05)
 
 
