@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from hexgrid.server.openapi import structs_of
 from hexgrid.server.operations import OPERATIONS
 from tests.fuzz.requests import Header, Request, post
+from tests.server.raw_http import TOO_MUCH
 from tests.server.running import KEY, TEXT
 from tests.server.test_auth import NOT_THE_KEY
 from tests.server.test_body import BAD_BODIES, NOT_JSON
-from tests.server.test_connection import TOO_MUCH
 from tests.server.test_embedding_call import REFUSED
 
 AUTHORIZATION: Header = (b"authorization", b"Bearer " + KEY.encode())
