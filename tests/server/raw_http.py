@@ -37,14 +37,20 @@ def rest(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def refusal(answer: bytes) -> dict[str, Any]:
-    """The error object of an answer that ends its connection, checked to be of the one shape."""
+def response(answer: bytes) -> httpx2.Response:
+    """An answer that ends its connection."""
     head, _, body = answer.partition(b"\r\n\r\n")
     line, *headers = head.decode().split("\r\n")
     named = dict(header.split(": ", 1) for header in headers)
-    assert named["connection"] == "close"
     assert int(named["content-length"]) == len(body)
-    return error(httpx2.Response(int(line.split()[1]), headers=named, content=body))
+    return httpx2.Response(int(line.split()[1]), headers=named, content=body)
+
+
+def refusal(answer: bytes) -> dict[str, Any]:
+    """The error object of an answer that ends its connection, checked to be of the one shape."""
+    found = response(answer)
+    assert found.headers["connection"] == "close"
+    return error(found)
 
 
 def refused(client: httpx2.Client, reason: str) -> float:
