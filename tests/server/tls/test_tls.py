@@ -1,23 +1,20 @@
-"""TLS: which files do, what clients get, and that new files are taken up without a restart."""
+"""TLS: what clients get, and that new files are taken up without a restart."""
 
 import logging
 import shutil
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 import trustme
 
 from hexgrid.config import ServerConfig
-from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
-from hexgrid.errors import ConfigError
 from hexgrid.metrics import Metrics
 from hexgrid.server.tls import Certificates, certificates_of
-from tests.server.certificates import PASSWORD, Files, client_context, handshake
+from tests.server.certificates import Files, client_context, handshake
 from tests.server.running import (
     connect,
     embed,
@@ -27,56 +24,8 @@ from tests.server.running import (
     vectors,
     wait_until,
 )
-
-POLL_SECONDS = 0.01
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def stranger() -> trustme.CA:
-    """Another authority."""
-    return trustme.CA()
-
-
-@pytest.fixture
-def files(tmp_path: Path, authority: trustme.CA) -> Files:
-    files = Files(tmp_path / "server")
-    files.write(authority)
-    return files
-
-
-@pytest.fixture
-def follow(files: Files) -> Iterator[Callable[..., Certificates]]:
-    """Opens `files`, and perhaps more settings, to be followed quickly until the test ends."""
-    opened = []
-
-    def open_files(**settings: Any) -> Certificates:
-        config = ServerConfig(ssl_certfile=files.cert, ssl_keyfile=files.key, **settings)
-        opened.append(Certificates(config, poll_seconds=POLL_SECONDS))
-        return opened[-1]
-
-    yield open_files
-    for certificates in opened:
-        certificates.close()
-
-
-def shown(certificates: Certificates, authority: trustme.CA, **options: Any) -> "bytes | None":
-    """The certificate that a new connection gets."""
-    near = handshake(certificates.context, client_context(authority), **options)
-    return near.getpeercert(binary_form=True)
-
-
-def der(leaf: trustme.LeafCert) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
-
-
-def refused(message: str, **settings: Any) -> None:
-    with pytest.raises(ConfigError, match=message):
-        certificates_of(ServerConfig(**settings))
+from tests.server.tls.conftest import POLL_SECONDS
+from tests.server.tls.looking import der, shown, trusts
 
 
 def test_https_is_served(
@@ -118,7 +67,7 @@ def test_a_new_certificate_is_for_new_connections_and_old_ones_go_on(
         assert client.get("/live").status_code == 200
         leaf = files.write(stranger)
         old = client_context(authority)
-        wait_until(lambda: not _trusts(certificates, old), "the new certificate is shown")
+        wait_until(lambda: not trusts(certificates, old), "the new certificate is shown")
 
         assert client.get("/live").status_code == 200  # by the connection that it has kept
         with new_client(str(client.base_url), verify=client_context(stranger)) as late:
@@ -129,14 +78,6 @@ def test_a_new_certificate_is_for_new_connections_and_old_ones_go_on(
         ):
             late.get("/live")
     assert shown(certificates, stranger) == der(leaf)
-
-
-def _trusts(certificates: Certificates, client: ssl.SSLContext) -> bool:
-    try:
-        handshake(certificates.context, client)
-    except ssl.SSLError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=str)
@@ -217,117 +158,6 @@ def test_broken_new_files_leave_the_old_certificate(
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
 
 
-@pytest.mark.parametrize("flag", ["--ssl-certfile", "--ssl-keyfile", "--ssl-ca-certs"])
-@pytest.mark.parametrize(
-    ("content", "message"), [(None, "cannot be read: No such file"), (b"no PEM", r"holds no \w+")]
-)
-def test_a_file_that_will_not_do_is_told_by_its_flag(
-    tmp_path: Path, files: Files, flag: str, content: bytes | None, message: str
-) -> None:
-    file = tmp_path / "file"
-    if content is not None:
-        file.write_bytes(content)
-    settings: dict[str, Any] = {
-        "ssl_certfile": files.cert,
-        "ssl_keyfile": files.key,
-        "ssl_ca_certs": files.ca,
-        "ssl_cert_reqs": "required",
-    }
-    settings[flag[2:].replace("-", "_")] = file
-
-    refused(f"^{flag} {file} {message}", **settings)
-
-
-@pytest.mark.parametrize("what", ["cert", "key", "ca"])
-def test_a_file_that_is_cut_short_is_told(files: Files, what: str) -> None:
-    file: Path = getattr(files, what)
-    file.write_bytes(file.read_bytes()[:200])
-
-    refused(
-        f"{file}.*cannot be used|cannot be used.*{file}",
-        ssl_certfile=files.cert,
-        ssl_keyfile=files.key,
-        ssl_ca_certs=files.ca,
-        ssl_cert_reqs="required",
-    )
-
-
-def test_a_key_of_another_certificate_is_told(
-    tmp_path: Path, authority: trustme.CA, files: Files
-) -> None:
-    other = Files(tmp_path / "other")
-    other.write(authority)
-
-    refused(
-        f"{files.cert} cannot be used with the key in {other.key}: the key is another certificate's",
-        ssl_certfile=files.cert,
-        ssl_keyfile=other.key,
-    )
-
-
-def test_certificate_and_key_may_share_a_file(authority: trustme.CA, files: Files) -> None:
-    refused("--ssl-keyfile is not given, and .* holds no PRIVATE KEY", ssl_certfile=files.cert)
-    files.cert.write_bytes(files.cert.read_bytes() + files.key.read_bytes())
-
-    certificates = certificates_of(ServerConfig(ssl_certfile=files.cert))
-
-    assert certificates is not None
-    assert shown(certificates, authority)
-    certificates.close()
-
-
-def test_an_encrypted_key_opens_with_its_password(
-    authority: trustme.CA, files: Files, follow: Callable[..., Certificates]
-) -> None:
-    files.encrypt_key()
-
-    assert shown(follow(ssl_keyfile_password=Secret(PASSWORD)), authority)
-
-
-@pytest.mark.parametrize(
-    ("password", "message"),
-    [(None, "is encrypted; give --ssl-keyfile-password"), ("wrong", "the right one")],
-)
-def test_without_its_password_it_is_refused_and_nobody_is_asked_at_the_terminal(
-    files: Files, password: str | None, message: str
-) -> None:
-    files.encrypt_key()
-
-    refused(
-        message,
-        ssl_certfile=files.cert,
-        ssl_keyfile=files.key,
-        ssl_keyfile_password=None if password is None else Secret(password),
-    )
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"ssl_keyfile": Path("key.pem")},
-        {"ssl_keyfile_password": Secret("x")},
-        {"ssl_ca_certs": Path("ca.pem")},
-        {"ssl_cert_reqs": "optional"},
-    ],
-    ids=str,
-)
-def test_settings_that_would_do_nothing_are_refused(settings: dict[str, Any]) -> None:
-    flag = "--" + next(iter(settings)).replace("_", "-")
-
-    refused(f"{flag} goes with --ssl-certfile, which is not given", **settings)
-
-
-def test_authorities_and_the_wish_for_clients_certificates_go_together(files: Files) -> None:
-    both = {"ssl_certfile": files.cert, "ssl_keyfile": files.key}
-
-    refused("--ssl-ca-certs checks nobody unless", ssl_ca_certs=files.ca, **both)
-    refused("--ssl-cert-reqs required needs --ssl-ca-certs", ssl_cert_reqs="required", **both)
-
-
-def test_without_a_certificate_there_is_no_tls() -> None:
-    assert certificates_of(ServerConfig()) is None
-
-
 @pytest.mark.parametrize("reqs", ["required", "optional"])
 def test_clients_certificates_are_looked_at(
     authority: trustme.CA,
@@ -339,7 +169,7 @@ def test_clients_certificates_are_looked_at(
     certificates = follow(ssl_ca_certs=files.ca, ssl_cert_reqs=reqs)
 
     def is_let_in(certificate: trustme.LeafCert | None) -> bool:
-        return _trusts(certificates, client_context(authority, certificate))
+        return trusts(certificates, client_context(authority, certificate))
 
     assert is_let_in(authority.issue_cert("client"))
     assert not is_let_in(stranger.issue_cert("client"))
@@ -362,8 +192,8 @@ def test_clients_of_an_authority_that_was_removed_are_let_in_no_more(
 
     stranger.cert_pem.write_to_path(files.ca)
 
-    wait_until(lambda: _trusts(certificates, new), "the new authority's are let in")
-    assert not _trusts(certificates, old)
+    wait_until(lambda: trusts(certificates, new), "the new authority's are let in")
+    assert not trusts(certificates, old)
     with pytest.raises(ssl.SSLError):  # not even by what it proved before
         handshake(certificates.context, old, session=session)
 
