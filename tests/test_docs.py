@@ -221,6 +221,17 @@ def test_every_setting_has_a_row() -> None:
     assert [s.variable for s in all_settings() if f"`{s.variable}`" not in page] == []
 
 
+@pytest.mark.parametrize("page", ["docs/operate.md"])
+def test_settings_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    known = {setting.variable for setting in all_settings()}
+    flags = {setting.flag for setting in all_settings()}
+
+    assert set(re.findall(r"HEXGRID_[A-Z_]+", text)) <= known
+    for line in re.findall(r"^\$ hexgrid serve (.*)$", text, re.MULTILINE):
+        assert set(re.findall(r"--[a-z-]+", line)) <= flags
+
+
 def test_every_claim_of_the_security_page_has_its_test() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text()))
     there = {
