@@ -127,3 +127,17 @@ def serve(*arguments: str, **variables: str) -> Iterator[Serving]:
         if serving.process.poll() is None:
             serving.process.kill()
         serving.stop()
+
+
+def run_curl_line(server: Serving, *options: str, **variables: str) -> str:
+    """What bash prints of the command that the server proposes, with more options of curl's."""
+    line = server.wait_for(r"(?m)^ +(curl .*)$")[1]
+    done = subprocess.run(
+        ["bash", "-c", " ".join((line, "--silent", "--show-error", *options))],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    return done.stdout
