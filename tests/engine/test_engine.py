@@ -7,15 +7,9 @@ from concurrent.futures import CancelledError, Future
 import pytest
 
 from hexgrid.encoding import Vectors
-from hexgrid.errors import (
-    EngineClosedError,
-    EngineDeadError,
-    EngineError,
-    NonFiniteError,
-    OverloadedError,
-)
+from hexgrid.errors import EngineError, NonFiniteError
 from hexgrid.wire import TokenIds
-from tests.engine.bench import FAILURES, Bench, Opener, closing, error_of, rows
+from tests.engine.bench import FAILURES, Bench, Opener, error_of, rows
 from tests.engine.runners import (
     DEADLINE,
     FAILS_IN_COLLECT,
@@ -161,19 +155,6 @@ def test_a_failure_in_float32_is_that_inputs_error(bench: Bench) -> None:
     assert rows(innocent) == [row_of([2])]
 
 
-def test_cancelling_drops_what_has_not_run_and_gives_its_room_back(bench: Bench) -> None:
-    bench.hold()
-    cancelled = bench.engine.submit([[1, 2], [3]])
-    kept = bench.engine.submit([[4]])
-
-    assert cancelled.cancel()
-
-    assert bench.sample("queue_tokens") == 1
-    bench.release()
-    assert rows(kept) == [row_of([4])]
-    assert bench.runner.batches == [[[0]], [[4]]]
-
-
 def test_cancelling_what_runs_hurts_nobody(bench: Bench) -> None:
     running = bench.hold()
     waiting = bench.engine.submit([[1]])
@@ -182,133 +163,6 @@ def test_cancelling_what_runs_hurts_nobody(bench: Bench) -> None:
     bench.release()
 
     assert rows(waiting) == [row_of([1])]
-
-
-def test_a_full_queue_refuses_at_once_with_all_three_numbers(open_bench: Opener) -> None:
-    bench = open_bench(max_num_queued_tokens=10)
-    bench.hold()
-    bench.engine.submit([[1] * 8])
-
-    with pytest.raises(OverloadedError, match=r"8 tokens wait .* has 3; at most 10 ") as caught:
-        bench.engine.submit([[1], [1, 2]])
-
-    assert caught.value.retry_after == 1
-
-
-def test_a_queue_is_full_only_past_its_limit(open_bench: Opener) -> None:
-    bench = open_bench(max_num_queued_tokens=10)
-    bench.hold()
-    bench.engine.submit([[1] * 8])
-
-    bench.engine.submit([[1, 2]])
-
-    assert bench.sample("queue_tokens") == 10
-
-
-def test_one_submission_of_any_size_is_taken_when_nothing_waits(open_bench: Opener) -> None:
-    bench = open_bench(max_num_queued_tokens=10)
-    bench.hold()
-
-    large = bench.engine.submit([[1] * 50])
-    bench.release()
-
-    assert rows(large) == [row_of([1] * 50)]
-
-
-def test_cancelling_makes_room_for_others(open_bench: Opener) -> None:
-    bench = open_bench(max_num_queued_tokens=10)
-    bench.hold()
-    bench.engine.submit([[1] * 10]).cancel()
-
-    bench.engine.submit([[1] * 10])
-
-
-@pytest.mark.parametrize(("tokens_per_second", "expected"), [(100.0, 8), (0.5, 1600), (1e9, 1)])
-def test_retry_after_is_the_time_that_the_queue_takes(
-    open_bench: Opener, tokens_per_second: float, expected: int
-) -> None:
-    bench = open_bench(max_num_queued_tokens=800)
-    bench.hold()
-    bench.engine.submit([[1] * 800])
-    bench.engine._admission.tokens_per_second = tokens_per_second
-
-    with pytest.raises(OverloadedError) as caught:
-        bench.engine.submit([[1]])
-
-    assert caught.value.retry_after == expected
-
-
-def test_the_token_rate_is_measured(bench: Bench) -> None:
-    rows(bench.engine.submit([[1] * 10]))
-    bench.engine.close()
-
-    assert bench.engine._admission.tokens_per_second > 0
-
-
-def test_closing_finishes_what_runs_and_answers_what_waits(bench: Bench) -> None:
-    running = bench.hold()
-    waiting = bench.engine.submit([[1]])
-
-    thread = closing(bench.engine)
-    bench.release()
-
-    assert rows(running) == [row_of([0])]
-    assert isinstance(error_of(waiting), EngineClosedError)
-    thread.join(DEADLINE)
-    assert not thread.is_alive()
-
-
-def test_closing_finishes_both_batches_of_an_asynchronous_device(open_bench: Opener) -> None:
-    bench = open_bench(runs_async=True, max_num_seqs=1)
-    bench.hold()
-    running, queued, waiting = (bench.engine.submit([[n]]) for n in (1, 2, 3))
-    bench.runner.allow(1)
-    bench.runner.wait_for_batches(3)
-
-    closing(bench.engine)
-    bench.release()
-
-    assert (rows(running), rows(queued)) == ([row_of([1])], [row_of([2])])
-    assert isinstance(error_of(waiting), EngineClosedError)
-
-
-def test_closing_twice_and_idle_is_fine(bench: Bench) -> None:
-    bench.engine.close()
-    bench.engine.close()
-
-
-def test_a_closed_engine_takes_nothing_and_says_so(bench: Bench) -> None:
-    bench.engine.check_health()
-
-    bench.engine.close()
-
-    with pytest.raises(EngineClosedError):
-        bench.engine.submit([[1]])
-    with pytest.raises(EngineClosedError):
-        bench.engine.check_health()
-
-
-@pytest.mark.parametrize("broken", ["_start", "_answer"])
-@pytest.mark.parametrize("runs_async", [False, True])
-def test_when_the_engine_itself_breaks_everyone_is_answered_and_health_tells(
-    open_bench: Opener, broken: str, *, runs_async: bool
-) -> None:
-    bench = open_bench(runs_async=runs_async, max_num_seqs=1)
-    bench.hold()
-    futures = [bench.engine.submit([[n]]) for n in range(4)]
-    bench.runner.allow(1)
-    bench.runner.wait_for_batches(3 if runs_async else 2)  # some run, some wait
-
-    setattr(bench.engine, broken, None)
-    bench.release()
-
-    errors = [future.exception(DEADLINE) for future in futures]
-    assert {type(error) for error in errors} <= {type(None), EngineDeadError}
-    assert errors[-1] is not None
-    assert bench.engine.death.result(DEADLINE) == "The engine broke (TypeError)"
-    bench.engine.close()
-    with pytest.raises(EngineDeadError):
-        bench.engine.check_health()
 
 
 def test_an_asynchronous_device_gets_the_next_batch_while_one_runs(open_bench: Opener) -> None:
