@@ -3,7 +3,7 @@
 A step holds runs of rows of one source (its pairs are each other's hard negatives) from many sources.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,16 @@ from packing import Packed
 from tokens import EOS, Ids, Ragged, Vocabulary
 
 _RUN = 48  # rows of one source side by side
+# How often a pass reads the rows of a source, where not once. What means the same or not, sentence by
+# sentence, is a small part of the text and takes the most reading; the passages of medquad are each asked
+# for by many questions.
+_TIMES = {
+    "coco_captions": 2.0,
+    "medquad": 0.7,
+    "nli": 2.0,
+    "nli_sentences": 2.0,
+    "query_wellformedness": 2.0,
+}
 _HELD_OUT = 100
 _MICRO_BATCH = 4_096  # tokens
 _MAX_TOKENS = 512
@@ -89,18 +99,19 @@ def steps(
     *,
     epoch: int,
     seed: int,
-    instructed: bool = True,
+    plain: bool = False,
     held_out: bool = False,
 ) -> Iterator[Step]:
     """One pass over the corpus, in an order that `seed` and `epoch` decide, in steps of `size` tokens.
 
-    One row in `_HELD_OUT` is kept from training; with `held_out`, the pass is over those alone.
+    One row in `_HELD_OUT` is kept from training; with `held_out`, the pass is over those alone. A
+    `plain` pass reads every row once, and has no instructions.
     """
     rng = np.random.default_rng((seed, epoch))
     batch: list[tuple[int, Ids]] = []
     marks: list[tuple[int, int, int]] = []
     total = 0
-    for index in _order(source.corpus, rng):
+    for index in _order(source.corpus, rng, {} if plain or held_out else _TIMES):
         if (index % _HELD_OUT == 0) != held_out:
             continue
         row = source.corpus.rows[index]
@@ -109,7 +120,7 @@ def steps(
             if text < 0:
                 places.append(-1)
                 continue
-            ids = _ids(source, text, rng, query=instructed and text == row.a, paired=row.b >= 0)
+            ids = _ids(source, text, rng, query=not plain and text == row.a, paired=row.b >= 0)
             places.append(len(batch))
             batch.append((text, ids))
             total += len(ids)
@@ -128,13 +139,19 @@ def num_tokens(source: Source) -> int:
     return int(lengths[texts].clip(max=_MAX_TOKENS).sum() * _INSTRUCTED_LONGER)
 
 
-def _order(corpus: Corpus, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Rows shuffled within their source, then runs of rows shuffled."""
+def _order(
+    corpus: Corpus, rng: np.random.Generator, times: Mapping[str, float]
+) -> npt.NDArray[np.int64]:
+    """Rows shuffled within their source, then runs of rows shuffled; those of a source so many times."""
     sources = np.array([row.source for row in corpus.rows])
     runs = []
-    for number in range(len(corpus.sources)):
-        mine = rng.permutation(np.flatnonzero(sources == number))
-        runs += [mine[at : at + _RUN] for at in range(0, len(mine), _RUN)]
+    for number, name in enumerate(corpus.sources):
+        rows = np.flatnonzero(sources == number)
+        left = round(len(rows) * times.get(name, 1.0))
+        while left > 0:
+            mine = rng.permutation(rows)[:left]
+            left -= len(mine)
+            runs += [mine[at : at + _RUN] for at in range(0, len(mine), _RUN)]
     return np.concatenate([runs[at] for at in rng.permutation(len(runs))])
 
 

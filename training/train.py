@@ -228,7 +228,7 @@ def _train_bag(run: Run, progress: Progress) -> Tensor:
     optimiser = torch.optim.SparseAdam(list(bag.parameters()), betas=_BETAS)
     total = run.num_steps(run.plan.bag_passes)
     task = progress.add_task("table", total=total)
-    steps = itertools.islice(_endless(run, first_epoch=_BAG_EPOCH, instructed=False), total)
+    steps = itertools.islice(_endless(run, first_epoch=_BAG_EPOCH, plain=True), total)
     for done, step in enumerate(steps):
         step = step.to(run.device)  # noqa: PLW2901
         for group in optimiser.param_groups:
@@ -242,10 +242,10 @@ def _train_bag(run: Run, progress: Progress) -> Tensor:
     return bag.table.weight.detach().cpu().clone()
 
 
-def _endless(run: Run, *, first_epoch: int, instructed: bool = True) -> Iterator[Step]:
+def _endless(run: Run, *, first_epoch: int, plain: bool = False) -> Iterator[Step]:
     for epoch in itertools.count(first_epoch):
         yield from batches.steps(
-            run.source, run.design.step, epoch=epoch, seed=run.plan.seed, instructed=instructed
+            run.source, run.design.step, epoch=epoch, seed=run.plan.seed, plain=plain
         )
 
 

@@ -1,7 +1,11 @@
 """Steps: every row once, the right ids in the right places, the right partners."""
 
+import collections
+
+import pytest
 import torch
 
+import batches
 from batches import Source, Step, steps
 from packing import Packed
 
@@ -31,7 +35,7 @@ def expected(source: Source, text: int) -> tuple[int, ...]:
 
 def test_a_step_holds_its_texts_with_their_targets_and_partners(source: Source) -> None:
     by_rows = {expected(source, text): text for text in range(len(source.corpus.texts))}
-    (step, *_) = steps(source, STEP, epoch=0, seed=0, instructed=False)
+    (step, *_) = steps(source, STEP, epoch=0, seed=0, plain=True)
 
     places = [
         by_rows.get(rows, -1) for rows in in_order(step)
@@ -73,7 +77,7 @@ def test_some_queries_are_instructed_and_end_as_the_text_does(source: Source) ->
 
 def test_rows_held_out_are_in_no_pass_and_all_others_are(source: Source) -> None:
     def read(*, held_out: bool) -> set[tuple[int, ...]]:
-        passes = steps(source, STEP, epoch=0, seed=0, instructed=False, held_out=held_out)
+        passes = steps(source, STEP, epoch=0, seed=0, plain=True, held_out=held_out)
         return {rows for step in passes for rows in in_order(step)}
 
     rows = source.corpus.rows
@@ -93,3 +97,25 @@ def test_another_pass_has_another_order(source: Source) -> None:
 
     assert one == same
     assert one != other
+
+
+def test_a_pass_reads_some_sources_more_often_and_some_less(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_TIMES", {"nli": 2.0, "pairs": 0.7})
+    numbers = {name: number for number, name in enumerate(source.corpus.sources)}
+
+    def times_read(name: str, *, plain: bool) -> list[int]:
+        """How often the second text of each row, which is never instructed, is there."""
+        rows = [row for at, row in enumerate(source.corpus.rows) if at % 100]
+        some = [expected(source, row.b) for row in rows if row.source == numbers[name]]
+        passes = steps(source, STEP, epoch=0, seed=0, plain=plain)
+        read = collections.Counter(text for step in passes for text in in_order(step))
+        return [read[text] for text in some]
+
+    assert set(times_read("nli", plain=False)) == {2}
+    assert set(times_read("nli", plain=True)) == {1}
+    fewer = times_read("pairs", plain=False)
+    assert set(fewer) == {0, 1}
+    assert 0.65 < sum(fewer) / len(fewer) < 0.75
+    assert set(times_read("pairs", plain=True)) == {1}
