@@ -35,12 +35,13 @@ from hexgrid.config import EngineConfig, LogFormat, ServerConfig
 from hexgrid.encoding import Vectors, to_base64
 from hexgrid.engine.native import open_model
 from hexgrid.engine.sequence import NO_SALT, Salt
+from hexgrid.garbage import made_to_stay
 from hexgrid.metrics import Metrics
 from hexgrid.server.answer import Answer, embeddings_body, json_of
 from hexgrid.server.app import create_app
 from hexgrid.server.logs import Logs
 from hexgrid.server.registry import Models
-from hexgrid.server.serving import bind, leave_to_the_end, new_server
+from hexgrid.server.serving import bind, new_server
 from hexgrid.wire import TokenIds
 
 _TEXT = (
@@ -123,18 +124,18 @@ def run(engine: str, core: int, log_format: LogFormat, started: Connection) -> N
     """The body of the server's process."""
     os.sched_setaffinity(0, {core})
     metrics, config = Metrics(), ServerConfig(port=0, log_format=log_format)
-    model = open_model([nano.NAME], nano.NAME, EngineConfig(num_threads=1), metrics)
-    if engine == "null":
-        model.engine.close()
-        model = dataclasses.replace(model, engine=NullEngine(), embedding_dimension=_WIDTH)
-    models = Models([model])
     with bind(config) as listener, Path(os.devnull).open("w") as nowhere:
-        logs = Logs(config, nowhere)
-        app = bare() if engine == "bare" else create_app(models, config, metrics, logs.requests)
-        server = new_server(app, config, metrics, None, models.drain)
+        with made_to_stay():
+            model = open_model([nano.NAME], nano.NAME, EngineConfig(num_threads=1), metrics)
+            if engine == "null":
+                model.engine.close()
+                model = dataclasses.replace(model, engine=NullEngine(), embedding_dimension=_WIDTH)
+            models = Models([model])
+            logs = Logs(config, nowhere)
+            app = bare() if engine == "bare" else create_app(models, config, metrics, logs.requests)
+            server = new_server(app, config, metrics, None, models.drain)
         server.take_signals()
         listener.listen()
-        leave_to_the_end()
         started.send(listener.getsockname()[1])
         server.run(sockets=[listener])
         logs.close()

@@ -18,9 +18,12 @@ from hexgrid.cli.options import config_options, hide_secrets
 from hexgrid.config import EngineConfig, ServerConfig, UpstreamConfig
 from hexgrid.config.sources import load
 from hexgrid.errors import HexgridError
+from hexgrid.garbage import made_to_stay
 
 if TYPE_CHECKING:
+    from hexgrid.server.draining import DrainingServer
     from hexgrid.server.logs import Logs
+    from hexgrid.server.registry import Models
     from hexgrid.server.tls import Certificates
 
 _logger = logging.getLogger(__name__)
@@ -88,15 +91,35 @@ def _load_and_serve(
     logs: "Logs",
 ) -> int:
     """The exit code."""
+    with made_to_stay():
+        models, server = _load(config, certificates, logs)
+    from hexgrid.server.ending import Ending
+    from hexgrid.server.serving import url_of
+
+    server.take_signals()
+    listener.listen()  # a client may come as soon as it is told where
+    url = url_of(listener, scheme="http" if certificates is None else "https")
+    _teller(config)(_how_to_ask(config, url, next(iter(models)).name))
+    ending = Ending(models, server)
+    server.run(sockets=[listener])
+    if certificates is not None:
+        certificates.close()
+    ending.finish()
+    return server.exit_code
+
+
+def _load(
+    config: ServerConfig, certificates: "Certificates | None", logs: "Logs"
+) -> "tuple[Models, DrainingServer]":
+    """The models that are asked for, and a server of them that is yet to run."""
     # Only now: torch takes seconds, and a wrong setting or a taken port should be told at once.
     from hexgrid.cli.models import model_specs, open_spec
     from hexgrid.metrics import Metrics
     from hexgrid.server.app import create_app
     from hexgrid.server.batches.store import BatchStore, room_of
-    from hexgrid.server.ending import Ending
     from hexgrid.server.key_store import KeyStore
     from hexgrid.server.registry import Models, refuse_shared_names
-    from hexgrid.server.serving import leave_to_the_end, new_server, url_of
+    from hexgrid.server.serving import new_server
     from hexgrid.server.tracing import check_endpoint
     from hexgrid.server.usage import UsageMeter
 
@@ -118,17 +141,7 @@ def _load_and_serve(
     server = new_server(app, config, metrics, certificates, models.drain)
     for model in models:
         tell(f"Serving {' = '.join(model.names)}: {model.description}")
-    leave_to_the_end()
-    server.take_signals()
-    listener.listen()  # a client may come as soon as it is told where
-    url = url_of(listener, scheme="http" if certificates is None else "https")
-    tell(_how_to_ask(config, url, specs[0].names[0]))
-    ending = Ending(models, server)
-    server.run(sockets=[listener])
-    if certificates is not None:
-        certificates.close()
-    ending.finish()
-    return server.exit_code
+    return models, server
 
 
 def _teller(config: ServerConfig) -> Callable[[str], None]:

@@ -1,6 +1,5 @@
 """Where we listen, and uvicorn around the application."""
 
-import gc
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -91,15 +90,6 @@ def new_server(
         drain_timeout=config.drain_timeout,
         on_stop=on_stop,
     )
-
-
-def leave_to_the_end() -> None:
-    """Look for garbage no more among what is here: most of it stays until the process ends.
-
-    A full collection went through all of it, and held every thread for a tenth of a second.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def url_of(listener: socket.socket, *, scheme: str = "http") -> str:
