@@ -1,4 +1,4 @@
-"""Steps: every row once, the right ids in the right places, the right partners."""
+"""Steps: every row as often as it should be, the right ids in the right places, the right partners."""
 
 import collections
 
@@ -7,6 +7,7 @@ import torch
 
 import batches
 from batches import Source, Step, steps
+from corpus import SHARES
 from packing import Packed
 
 STEP = 16_384  # tokens
@@ -97,6 +98,10 @@ def test_another_pass_has_another_order(source: Source) -> None:
 
     assert one == same
     assert one != other
+
+
+def test_the_sources_that_are_not_read_once_are_there() -> None:
+    assert batches._TIMES.keys() <= SHARES.keys()
 
 
 def test_a_pass_reads_some_sources_more_often_and_some_less(
