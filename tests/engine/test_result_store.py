@@ -181,7 +181,8 @@ def test_what_the_writer_cannot_keep_up_with_is_not_kept(
     store.close()
 
     kept = numbers(open_store(), *range(1_000))
-    assert result_store._MOST_PENDING <= len(kept) <= 2 * result_store._MOST_PENDING + 2
+    # What waits in the queue, and what the writer has in hand.
+    assert result_store._MOST_PENDING <= len(kept) <= 2 * result_store._MOST_PENDING
 
 
 @pytest.mark.parametrize("content", [b"no database at all " * 100])

@@ -164,10 +164,10 @@ class ResultStore:
                 self._give_up(error)
 
     def _take(self) -> list[_Write | None]:
-        """All that waits, at least one; what comes after None is left."""
+        """What waits, at least one and at most as many as may wait; what comes after None is left."""
         writes = [self._pending.get()]
         try:
-            while writes[-1] is not None:
+            while writes[-1] is not None and len(writes) < _MOST_PENDING:
                 writes.append(self._pending.get_nowait())
         except Empty:
             pass
