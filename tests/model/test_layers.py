@@ -115,3 +115,24 @@ def test_heads_are_normed_with_their_weight_before_they_turn(dtype: torch.dtype)
     found = norm_and_rotate(x, weight, 0.1, cos, sin)
     assert found.dtype == dtype
     torch.testing.assert_close(found, expected.to(dtype))
+
+
+def test_the_angles_of_a_place_are_the_same_however_far_texts_have_reached() -> None:
+    rotary = RotaryEmbedding(head_dim=16, theta=1e4, max_positions=40_000, device=CPU)
+    places = torch.tensor([0, 7, 1_000])
+
+    before = rotary.at(places)
+    far, _ = rotary.at(torch.tensor([3, 39_999]))
+    after = rotary.at(places)
+
+    assert all(map(torch.equal, before, after))
+    frequencies = 1e4 ** (-torch.arange(0, 16, 2).double() / 16)
+    torch.testing.assert_close(far[1, 0].double(), (39_999 * frequencies).cos(), atol=3e-3, rtol=0)
+
+
+def test_few_angles_are_kept_before_a_long_text_comes() -> None:
+    rotary = RotaryEmbedding(head_dim=16, theta=1e4, max_positions=40_000, device=CPU)
+
+    rotary.at(torch.tensor([0, 7, 1_000]))
+
+    assert len(rotary._cos) < 2_000

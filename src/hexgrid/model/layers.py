@@ -13,6 +13,7 @@ from hexgrid.model.int8 import Int8Matrix
 from hexgrid.model.packed_matrix import PackedMatrix
 
 Matrix = Tensor | PackedMatrix | Int8Matrix  # [out, in]
+_FEW_POSITIONS = 1_024  # of the CPU's first table of angles
 
 
 def linear(x: Tensor, weight: Matrix) -> Tensor:
@@ -66,21 +67,33 @@ def _rms_scale(x: Tensor, eps: float) -> Tensor:
 
 
 class RotaryEmbedding:
-    """Cosines and sines of every position up to `max_positions`, float32 [max_positions, D / 2]."""
+    """Cosines and sines of positions, float32 [P, D / 2], looked up.
+
+    On a GPU of all `max_positions`, at places that CUDA graphs may keep. On the CPU of as many as texts have
+    reached: 32,768 take 17 MB, and few texts go beyond the first ones.
+    """
 
     def __init__(
         self, head_dim: int, theta: float, max_positions: int, device: torch.device
     ) -> None:
-        # On the CPU, like transformers' reference: the angles of two devices may differ in the last bit.
         exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
-        inverse_frequencies = 1.0 / theta**exponents
-        angles = torch.outer(torch.arange(max_positions).float(), inverse_frequencies)
-        self._cos = angles.cos().to(device)
-        self._sin = angles.sin().to(device)
+        self._inverse_frequencies = 1.0 / theta**exponents
+        self._device = device
+        few = _FEW_POSITIONS if device.type == "cpu" else max_positions
+        self._compute(min(few, max_positions))
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of `positions` [T], each [T, 1, D / 2]: looked up once a batch."""
+        if self._device.type == "cpu":
+            needed = int(positions.max()) + 1
+            if needed > len(self._cos):
+                self._compute(max(needed, 2 * len(self._cos)))
         return self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
+
+    def _compute(self, num_positions: int) -> None:
+        # On the CPU, like transformers' reference: the angles of two devices may differ in the last bit.
+        angles = torch.outer(torch.arange(num_positions).float(), self._inverse_frequencies)
+        self._cos, self._sin = angles.cos().to(self._device), angles.sin().to(self._device)
 
 
 def norm_and_rotate(x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor) -> Tensor:
