@@ -121,6 +121,15 @@ class Student(nn.Module):
             if weight.dim() == 2:
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 
+    def set_head_aside(self) -> None:
+        """Zero the last layer's MLP, which reads pooled vectors alone: a head above what has been learnt.
+
+        It fits the texts that it learns from, at the cost of others. So it learns along, and is left out of
+        what is shipped, as the projection head of contrastive learning is (SimCLR, arXiv 2002.05709, 4.2).
+        """
+        for weight in self.get_submodule(f"layers.{self.shape.layers - 1}.mlp").parameters():
+            nn.init.zeros_(weight)
+
     def forward(self, packed: Packed) -> Tensor:
         """Vectors [T, H], not normalised, of the texts in their order in `packed`."""
         x = self.embed_tokens(packed.ids)

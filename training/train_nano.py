@@ -80,8 +80,10 @@ def _one(name: str, run: Run, sets: Path | None, progress: Progress) -> None:
         "design": name,
         "minutes": round((time.monotonic() - started) / 60, 1),
         "parameters_of_layers": sum(weight.numel() for weight in student.layers.parameters()),
-        "held_out": held_out(run.source, student),
+        "held_out_with_head": held_out(run.source, student),
     }
+    student.set_head_aside()
+    report["held_out"] = held_out(run.source, student)
     for form in (COMPACT, FLOAT32):
         target = run.directory / form
         shutil.rmtree(target, ignore_errors=True)
