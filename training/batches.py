@@ -22,10 +22,10 @@ _RUN = 48  # rows of one source side by side
 # sentence, is a small part of the text and takes the most reading; the passages of medquad are each asked
 # for by many questions.
 _TIMES = {
-    "coco_captions": 2.0,
+    "coco_captions": 2.5,
     "medquad": 0.7,
-    "nli": 2.0,
-    "nli_sentences": 2.0,
+    "nli": 2.5,
+    "nli_sentences": 2.5,
     "query_wellformedness": 2.0,
 }
 _HELD_OUT = 100

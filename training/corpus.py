@@ -73,6 +73,10 @@ PROSE = frozenset({
 # Characters that a text is cut to, and the share of texts that is: short ones teach more per token read. Few
 # are longer than the teacher reads (256 of its tokens): of those it knows the beginning.
 _CUTS = ((0.35, 320), (0.35, 640), (0.22, 1_100), (0.08, 1_800))
+# Passages that are read whole after all else, when the model has learnt from short texts: from so many
+# characters, of a source that is not named here all.
+_WHOLE = 900
+_WHOLE_SHARES = {"medquad": 0.4}  # many of its passages are nearly the same
 _REST = 160  # characters from which what is left of a passage is a text of its own
 _PASSAGE = (
     240  # characters from which a text is long enough to be asked for by one of its sentences
@@ -154,6 +158,29 @@ def read(directory: Path, seed: int = 0) -> Corpus:
             corpus.add(len(SHARES), word)
     for found in phrases:
         corpus.add(len(SHARES) + 1, found)
+    return corpus
+
+
+def read_whole(directory: Path, seed: int = 0) -> Corpus:
+    """Long passages of prose and code, uncut, with what asks for them; of rows that `read` takes too."""
+    corpus = Corpus(sources=sorted(SHARES))
+    for number, source in enumerate(corpus.sources):
+        if source not in PROSE | CODE:
+            continue
+        for line, row in enumerate(_lines(directory / f"{source}.jsonl.xz")):
+            key = f"{seed}/{source}/{line}"
+            passage = row.get("b") or row.get("a") or row["text"]
+            if (
+                len(passage) < _WHOLE
+                or _chance(key) >= SHARES[source]
+                or _chance(key + "/whole") >= _WHOLE_SHARES.get(source, 1.0)
+            ):
+                continue
+            question = row["a"] if row.get("b") else ask(passage, key + "/whole")
+            if question:
+                corpus.add(number, question, passage)
+            else:
+                corpus.add(number, passage)
     return corpus
 
 

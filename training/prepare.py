@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,26 +24,58 @@ _SPACED = 0.2
 _FREQUENT = 1e-3  # the `a` of smooth inverse frequency weights, a / (a + share of the corpus)
 
 
-def prepare(data: Path, work: Path, progress: Progress) -> tuple[Source, Tensor]:
-    """What steps are made of, and the table [K, H] to begin with."""
-    corpus = corpora.read(data)
+class Prepared(NamedTuple):
+    """What steps are made of."""
+
+    source: Source
+    whole: Source  # long passages uncut, in the same vocabulary and space
+    first: Tensor  # [K, H] the table to begin with
+
+
+class _Read(NamedTuple):
+    """A corpus, its tokens, and the teacher's vectors [N, 384] of its texts."""
+
+    corpus: corpora.Corpus
+    texts: tokens.Ragged
+    tails: tokens.Ragged
+    full: teacher.Vectors
+
+
+def prepare(data: Path, work: Path, progress: Progress) -> Prepared:
+    """All that is made once and kept in `work`."""
+    read = _read(corpora.read(data), work, progress)
+    whole = _read(corpora.read_whole(data), work, progress)
+    heads = tokens.encode([f"Instruct: {task}\nQuery" for task in TASKS], progress, eos=False)
+    vocabulary = tokens.vocabulary((read.texts, read.tails, heads))
+    space = principal_axes(read.full, np.diff(read.texts.ends, prepend=0))
+    source, of_whole = (
+        Source(
+            each.corpus,
+            each.texts,
+            each.tails,
+            [heads[at] for at in range(len(TASKS))],
+            vocabulary,
+            torch.from_numpy(each.full),
+            _projected(each.full, space),
+        )
+        for each in (read, whole)
+    )
+    return Prepared(source, of_whole, _first_table(vocabulary, space, work / "teacher", progress))
+
+
+def _read(corpus: corpora.Corpus, work: Path, progress: Progress) -> _Read:
     cache = work / f"corpus-{corpus.fingerprint()}"
     full = _taught(corpus, work / "teacher", progress)
     texts = tokens.cached(cache / "texts.npz", corpus.texts, progress)
     asking = {row.a for row in corpus.rows}
     ends = [_tail(text) if index in asking else "" for index, text in enumerate(corpus.texts)]
-    tails = tokens.cached(cache / "tails.npz", ends, progress)
-    heads = tokens.encode([f"Instruct: {task}\nQuery" for task in TASKS], progress, eos=False)
-    vocabulary = tokens.vocabulary((texts, tails, heads))
-    space = principal_axes(full, np.diff(texts.ends, prepend=0))
-    wide = torch.from_numpy(full)
-    projected = torch.cat(
-        [torch.nn.functional.normalize(p.float() @ space).half() for p in wide.split(65_536)]
-    )
-    source = Source(
-        corpus, texts, tails, [heads[at] for at in range(len(TASKS))], vocabulary, wide, projected
-    )
-    return source, _first_table(vocabulary, space, work / "teacher", progress)
+    return _Read(corpus, texts, tokens.cached(cache / "tails.npz", ends, progress), full)
+
+
+def _projected(full: teacher.Vectors, space: Tensor) -> Tensor:
+    """The teacher's vectors in `space` [384, H], of unit length: float16 [N, H]."""
+    parts = torch.from_numpy(full).split(65_536)
+    return torch.cat([torch.nn.functional.normalize(part.float() @ space).half() for part in parts])
 
 
 def _taught(corpus: corpora.Corpus, cache: Path, progress: Progress) -> teacher.Vectors:

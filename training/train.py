@@ -38,14 +38,18 @@ _HELD_OUT_STEPS, _HELD_OUT_TOKENS = 8, 16_384
 _MATRIX, _NORM, _ROWS, _BAG_ROWS = 2e-3, 1e-2, 2e-2, 1.5e-2
 _BETAS = (0.9, 0.98)
 _BAG_EPOCH = 1_000  # the first of the passes as a bag: their order is not that of the model's
+# The last part, with long passages: its learning rates, times those of the first; every how many steps one
+# is of the other texts, which are not to be forgotten; and the first of these texts' passes.
+_WHOLE_RATE, _WHOLE_OTHER, _WHOLE_EPOCH = 0.25, 3, 2_000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run is: passes over the corpus as a bag of tokens, and as the model."""
+    """How long a run is: passes over the corpus as a bag of tokens, as the model, and over what is whole."""
 
     bag_passes: float
     passes: float
+    whole_passes: float
     seed: int = 0
 
 
@@ -58,6 +62,7 @@ class Run:
     """What is trained on what, and where its state and curve are kept."""
 
     source: Source
+    whole: Source  # long passages, for the last part
     first: Tensor  # [K, H] the table to begin with
     design: Design
     plan: Plan
@@ -66,7 +71,16 @@ class Run:
     compiled: bool = field(default_factory=teacher.can_compile)
 
     def num_steps(self, passes: float) -> int:
-        return max(1, int(batches.num_tokens(self.source) / self.design.step * passes))
+        return self._num_steps(self.source, passes)
+
+    @property
+    def num_whole_steps(self) -> int:
+        """Of the last part, those of other texts among them."""
+        long = self._num_steps(self.whole, self.plan.whole_passes)
+        return long * _WHOLE_OTHER // (_WHOLE_OTHER - 1)
+
+    def _num_steps(self, source: Source, passes: float) -> int:
+        return max(1, int(batches.num_tokens(source) / self.design.step * passes))
 
 
 def train(run: Run, progress: Progress) -> Student:
@@ -99,7 +113,8 @@ class _Training:
         self._file = run.directory / "state.pt"
         self._optimisers = _optimisers(student, run.design)
         self._done = 0
-        self._total = run.num_steps(run.plan.passes)
+        self._first = run.num_steps(run.plan.passes)
+        self._total = self._first + run.num_whole_steps
 
     def go(self, progress: Progress) -> None:
         """Train to the end, from the state that was saved last."""
@@ -135,14 +150,17 @@ class _Training:
         return _rounded(parts)
 
     def _rate(self) -> float:
-        """Up, then down to nothing along a half cosine."""
-        part = self._done / self._total
-        if part < _WARM_UP:
-            return (part + 1 / self._total) / _WARM_UP
-        return 0.5 * (1 + math.cos(math.pi * (part - _WARM_UP) / (1 - _WARM_UP)))
+        """Up, then down to nothing along a half cosine; lower, in the last part once more."""
+        if self._done < self._first:
+            return _hump(self._done, self._first)
+        return _WHOLE_RATE * _hump(self._done - self._first, self._total - self._first)
 
     def _remaining(self) -> Iterator[Step]:
-        return itertools.islice(_endless(self._run, first_epoch=0), self._done, self._total)
+        if self._done < self._first:
+            first = _endless(self._run.source, self._run, first_epoch=0)
+            yield from itertools.islice(first, self._done, self._first)
+        last = _with_whole(self._run)
+        yield from itertools.islice(last, self._done - self._first, self._total - self._first)
 
     def _save(self) -> None:
         partial = self._file.with_suffix(".tmp")
@@ -162,6 +180,13 @@ class _Training:
         self._student.load_state_dict(state["student"])
         for (optimiser, _), kept in zip(self._optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(kept)
+
+
+def _hump(done: int, total: int) -> float:
+    part = done / total
+    if part < _WARM_UP:
+        return (part + 1 / total) / _WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (part - _WARM_UP) / (1 - _WARM_UP)))
 
 
 def _compiled(encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -228,7 +253,7 @@ def _train_bag(run: Run, progress: Progress) -> Tensor:
     optimiser = torch.optim.SparseAdam(list(bag.parameters()), betas=_BETAS)
     total = run.num_steps(run.plan.bag_passes)
     task = progress.add_task("table", total=total)
-    steps = itertools.islice(_endless(run, first_epoch=_BAG_EPOCH, plain=True), total)
+    steps = itertools.islice(_endless(run.source, run, first_epoch=_BAG_EPOCH, plain=True), total)
     for done, step in enumerate(steps):
         step = step.to(run.device)  # noqa: PLW2901
         for group in optimiser.param_groups:
@@ -242,10 +267,18 @@ def _train_bag(run: Run, progress: Progress) -> Tensor:
     return bag.table.weight.detach().cpu().clone()
 
 
-def _endless(run: Run, *, first_epoch: int, plain: bool = False) -> Iterator[Step]:
+def _with_whole(run: Run) -> Iterator[Step]:
+    """Steps of long passages, and now and then one of the other texts."""
+    other = _endless(run.source, run, first_epoch=_WHOLE_EPOCH)
+    long = _endless(run.whole, run, first_epoch=0)
+    for number in itertools.count():
+        yield next(other if number % _WHOLE_OTHER == 0 else long)
+
+
+def _endless(source: Source, run: Run, *, first_epoch: int, plain: bool = False) -> Iterator[Step]:
     for epoch in itertools.count(first_epoch):
         yield from batches.steps(
-            run.source, run.design.step, epoch=epoch, seed=run.plan.seed, plain=plain
+            source, run.design.step, epoch=epoch, seed=run.plan.seed, plain=plain
         )
 
 

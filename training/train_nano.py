@@ -23,8 +23,8 @@ from score import score, score_lengths
 from ship import COMPACT, FLOAT32, SHIPPED_FILES, write
 from train import Plan, Run, held_out, train
 
-FULL = Plan(bag_passes=3.5, passes=1.75)
-SHORT = Plan(bag_passes=0.5, passes=0.05)
+FULL = Plan(bag_passes=3.5, passes=1.35, whole_passes=1.0)
+SHORT = Plan(bag_passes=0.5, passes=0.05, whole_passes=0.05)
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def _run(options: Options) -> None:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        source, first = prepare(options.data, options.work, progress)
+        prepared = prepare(options.data, options.work, progress)
         for name in options.designs:
             directory = options.work / "short" / name
-            _one(name, Run(source, first, DESIGNS[name], SHORT, directory), options.sets, progress)
+            _one(name, Run(*prepared, DESIGNS[name], SHORT, directory), options.sets, progress)
         if not options.designs:
-            run = Run(source, first, DESIGNS[SHIPPED], FULL, options.work / "full" / SHIPPED)
+            run = Run(*prepared, DESIGNS[SHIPPED], FULL, options.work / "full" / SHIPPED)
             _one(SHIPPED, run, options.sets, progress)
             for file in SHIPPED_FILES:
                 shutil.copyfile(run.directory / COMPACT / file, nano.DIRECTORY / file)

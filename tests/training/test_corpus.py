@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,41 @@ def test_what_is_left_of_a_long_passage_stands_alone(tmp_path: Path) -> None:
     assert together + " " == "".join(sentences[: together.count(".")])
     assert len(together) > sum(map(len, sentences)) - corpora._REST
     assert len(set(passages)) >= 3
+
+
+def test_long_passages_are_there_whole_with_what_asks_for_them(tmp_path: Path) -> None:
+    long = "".join(f"The {n}th mill on the river was built of stone. " for n in range(40)).strip()
+    code = "def total(rows):\n" + "    rows = sorted(rows)\n" * 60
+    write(
+        tmp_path,
+        {
+            "wikitext2": [{"text": long}, {"text": PASSAGE}],
+            "python_doc_code": [{"a": "Sum the rows.", "b": code}],
+            "persona_chat": [{"text": long}],  # no prose that is searched
+        },
+    )
+
+    read = corpora.read_whole(tmp_path)
+
+    of_code, of_prose = sorted(read.rows)
+    assert [read.texts[at] for at in of_code[1:3]] == ["Sum the rows.", code]
+    assert read.texts[of_prose.b] == long
+    assert "built of stone" in read.texts[of_prose.a]
+    assert read.sources[of_prose.source] == "wikitext2"
+
+
+def test_only_rows_that_are_read_are_there_whole(tmp_path: Path) -> None:
+    """Of a file of which a share is read, the same rows."""
+    long = "".join(f"The {n}th mill on the river was built of stone. " for n in range(40))
+    write(tmp_path, {"classic_books": [{"text": f"Book {n}. {long}"} for n in range(100)]})
+
+    books, whole = (
+        {int(number) for text in read.texts for number in re.findall(r"^Book (\d+)", text)}
+        for read in (corpora.read(tmp_path), corpora.read_whole(tmp_path))
+    )
+
+    assert whole == books
+    assert 5 < len(whole) < 40
 
 
 @pytest.mark.parametrize("length", [0, 159, 160])

@@ -1,6 +1,8 @@
 """Training: it learns, goes on where it was stopped, and what it writes is what it learnt."""
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import packing
 import ship
 import train
 from batches import Source
+from corpus import Corpus
 from hexgrid.config import EngineConfig
 from hexgrid.engine.native import open_model
 from hexgrid.metrics import Metrics
@@ -33,28 +36,54 @@ class Stopped(Exception):  # noqa: N818 - a stop, no error
 
 
 class StoppingProgress(Progress):
-    """Stops the training at its second step."""
+    """Stops the training after a step of the model."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(disable=True)
+        self._step = step
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         super().advance(task_id, advance)
-        if self.tasks[task_id].description == "model" and self.tasks[task_id].completed == 2:
+        task = self.tasks[task_id]
+        if task.description == "model" and task.completed == self._step:
             raise Stopped
 
 
 def run_in(directory: Path, source: Source, first: torch.Tensor) -> Run:
-    plan = Plan(bag_passes=1.0, passes=2.0)
-    return Run(source, first, DESIGN, plan, directory / "run", compiled=False)
+    plan = Plan(bag_passes=1.0, passes=2.0, whole_passes=1.0)
+    return Run(source, whole(source), first, DESIGN, plan, directory / "run", compiled=False)
 
 
+def whole(source: Source) -> Source:
+    """The rows of the longest passages."""
+    lengths = [len(text) for text in source.corpus.texts]
+    corpus = Corpus(
+        source.corpus.texts,
+        [row for row in source.corpus.rows if row.b >= 0 and lengths[row.b] > 200],
+        source.corpus.sources,
+    )
+    return replace(source, corpus=corpus)
+
+
+@pytest.mark.parametrize("from_the_end", [False, True])
 def test_a_stopped_training_goes_on_to_the_same_weights(
-    tmp_path: Path, source: Source, first: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    source: Source,
+    first: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    from_the_end: bool,
 ) -> None:
+    """Stopped in its first part, or in the last, with whole passages."""
     monkeypatch.setattr(train, "_SAVE_SECONDS", -1.0)  # after every step
     whole = train.train(run_in(tmp_path / "whole", source, first), Progress(disable=True))
     stopped = run_in(tmp_path / "stopped", source, first)
+    num_steps = stopped.num_steps(2.0)
+    at = num_steps + 2 if from_the_end else 2
+    assert num_steps + 2 < num_steps + stopped.num_whole_steps
     with pytest.raises(Stopped):
-        train.train(stopped, StoppingProgress(disable=True))
-    assert torch.load(stopped.directory / "state.pt")["done"] < stopped.num_steps(2.0)
+        train.train(stopped, StoppingProgress(at))
+    assert torch.load(stopped.directory / "state.pt")["done"] == at - 1
 
     resumed = train.train(stopped, Progress(disable=True))
 
@@ -73,9 +102,19 @@ def test_the_losses_fall_and_the_curve_is_kept(
 
     assert trained.keys() == untrained.keys() == {"regress", "relate", "contrast"}
     curve = [json.loads(line) for line in (run.directory / "curve.jsonl").read_text().splitlines()]
-    assert sum("step" in line for line in curve) == run.num_steps(2.0)
+    assert sum("step" in line for line in curve) == run.num_steps(2.0) + run.num_whole_steps
     for name in ("regress", "relate"):  # any vectors tell these partners apart
         assert trained[name] < untrained[name], name
+
+
+def test_the_last_part_reads_whole_passages_and_now_and_then_the_rest(
+    tmp_path: Path, source: Source, first: torch.Tensor
+) -> None:
+    steps = train._with_whole(run_in(tmp_path, source, first))
+
+    lengths = [step.num_tokens / len(step.targets.weights) for step in itertools.islice(steps, 6)]
+
+    assert [length > 40 for length in lengths] == [False, True, True, False, True, True]
 
 
 @pytest.mark.parametrize(("form", "tolerance"), [(ship.FLOAT32, 2e-5), (ship.COMPACT, 2e-2)])
