@@ -136,3 +136,14 @@ def test_few_angles_are_kept_before_a_long_text_comes() -> None:
     rotary.at(torch.tensor([0, 7, 1_000]))
 
     assert len(rotary._cos) < 2_000
+
+
+@pytest.mark.parametrize("reached", [[39_999], [20_001, 30_001]])
+def test_no_more_angles_are_kept_than_a_text_can_have(reached: list[int]) -> None:
+    """Not twice as many as before either, where that is more."""
+    rotary = RotaryEmbedding(head_dim=16, theta=1e4, max_positions=40_000, device=CPU)
+
+    for place in reached:
+        rotary.at(torch.tensor([place]))
+
+    assert len(rotary._cos) == len(rotary._sin) == 40_000

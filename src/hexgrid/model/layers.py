@@ -78,6 +78,7 @@ class RotaryEmbedding:
     ) -> None:
         exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
         self._inverse_frequencies = 1.0 / theta**exponents
+        self._max_positions = max_positions
         self._device = device
         few = _FEW_POSITIONS if device.type == "cpu" else max_positions
         self._compute(min(few, max_positions))
@@ -87,7 +88,7 @@ class RotaryEmbedding:
         if self._device.type == "cpu":
             needed = int(positions.max()) + 1
             if needed > len(self._cos):
-                self._compute(max(needed, 2 * len(self._cos)))
+                self._compute(min(max(needed, 2 * len(self._cos)), self._max_positions))
         return self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
 
     def _compute(self, num_positions: int) -> None:
