@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,6 +185,26 @@ def test_what_the_writer_cannot_keep_up_with_is_not_kept(
     kept = numbers(open_store(), *range(1_000))
     # What waits in the queue, and what the writer has in hand.
     assert result_store._MOST_PENDING <= len(kept) <= 2 * result_store._MOST_PENDING
+
+
+class Refilled(Queue[result_store._Write | None]):
+    """A queue whose caller puts one more whenever one is taken."""
+
+    num_taken = 0
+
+    def get(self, *args: Any, **named: Any) -> result_store._Write | None:
+        self.num_taken += 1
+        if self.num_taken == 1_000:
+            raise Empty
+        self.put(result_store._Write([], []))
+        return super().get(*args, **named)
+
+
+def test_the_writer_takes_no_more_at_once_than_may_wait_however_fast_more_comes() -> None:
+    pending = Refilled()
+
+    assert len(result_store._taken(pending)) == result_store._MOST_PENDING
+    assert pending.num_taken == result_store._MOST_PENDING
 
 
 @pytest.mark.parametrize("content", [b"no database at all " * 100])

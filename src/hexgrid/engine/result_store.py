@@ -154,7 +154,7 @@ class ResultStore:
         """The thread: one transaction for all that waits, until told to stop."""
         stopping = False
         while not stopping:
-            writes = self._take()
+            writes = _taken(self._pending)
             stopping = writes[-1] is None
             if self._failed:
                 continue
@@ -162,16 +162,6 @@ class ResultStore:
                 self._write([write for write in writes if write is not None])
             except sqlite3.Error as error:
                 self._give_up(error)
-
-    def _take(self) -> list[_Write | None]:
-        """What waits, at least one and at most as many as may wait; what comes after None is left."""
-        writes = [self._pending.get()]
-        try:
-            while writes[-1] is not None and len(writes) < _MOST_PENDING:
-                writes.append(self._pending.get_nowait())
-        except Empty:
-            pass
-        return writes
 
     def _write(self, writes: list[_Write]) -> None:
         connection, now = self._writer, int(time.time())
@@ -195,6 +185,17 @@ class ResultStore:
     def _give_up(self, error: sqlite3.Error) -> None:
         self._failed = True
         _logger.error("The result store %s is out of use: %s", self._file, error)
+
+
+def _taken(pending: "Queue[_Write | None]") -> list[_Write | None]:
+    """What waits, at least one and at most as many as may wait; what comes after None is left."""
+    writes = [pending.get()]
+    try:
+        while writes[-1] is not None and len(writes) < _MOST_PENDING:
+            writes.append(pending.get_nowait())
+    except Empty:
+        pass
+    return writes
 
 
 def _checksum(key: Key, hidden: bytes) -> int:
