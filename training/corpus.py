@@ -73,10 +73,11 @@ PROSE = frozenset({
 # Characters that a text is cut to, and the share of texts that is: short ones teach more per token read. Few
 # are longer than the teacher reads (256 of its tokens): of those it knows the beginning.
 _CUTS = ((0.35, 320), (0.35, 640), (0.22, 1_100), (0.08, 1_800))
-# Passages that are read whole after all else, when the model has learnt from short texts: from so many
-# characters, of a source that is not named here all.
+# Characters from which a passage is read whole as well, in the last part of the training. Where it is longer
+# than the teacher reads, that asks for its beginning: there documents say what they are about.
 _WHOLE = 900
-_WHOLE_SHARES = {"medquad": 0.4}  # many of its passages are nearly the same
+# The share of those, where it is not all of them: many of medquad's are nearly the same.
+_WHOLE_SHARES = {"medquad": 0.4}
 _REST = 160  # characters from which what is left of a passage is a text of its own
 _PASSAGE = (
     240  # characters from which a text is long enough to be asked for by one of its sentences
@@ -139,9 +140,8 @@ def read(directory: Path, seed: int = 0) -> Corpus:
     words: collections.Counter[str] = collections.Counter()
     phrases: list[str] = []
     for number, source in enumerate(sorted(SHARES)):
-        for line, row in enumerate(_lines(directory / f"{source}.jsonl.xz")):
-            key = f"{seed}/{source}/{line}"
-            if _chance(key) < SHARES[source]:
+        for key, row in _rows(directory, source, seed):
+            if _is_read(source, key):
                 _add(corpus, number, row, key)
             if source in TRANSLATIONS | CODE:
                 continue
@@ -167,16 +167,14 @@ def read_whole(directory: Path, seed: int = 0) -> Corpus:
     for number, source in enumerate(corpus.sources):
         if source not in PROSE | CODE:
             continue
-        for line, row in enumerate(_lines(directory / f"{source}.jsonl.xz")):
-            key = f"{seed}/{source}/{line}"
-            passage = row.get("b") or row.get("a") or row["text"]
-            if (
-                len(passage) < _WHOLE
-                or _chance(key) >= SHARES[source]
-                or _chance(key + "/whole") >= _WHOLE_SHARES.get(source, 1.0)
-            ):
+        for key, row in _rows(directory, source, seed):
+            a, b = _pair(row)
+            passage = b or a
+            if len(passage) < _WHOLE or not _is_read(source, key):
                 continue
-            question = row["a"] if row.get("b") else ask(passage, key + "/whole")
+            if _chance(key + "/whole") >= _WHOLE_SHARES.get(source, 1.0):
+                continue
+            question = a if b else ask(passage, key + "/whole")
             if question:
                 corpus.add(number, question, passage)
             else:
@@ -184,9 +182,24 @@ def read_whole(directory: Path, seed: int = 0) -> Corpus:
     return corpus
 
 
+def _rows(directory: Path, source: str, seed: int) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each row of a file, and the key by which chance decides what is done with it."""
+    for line, row in enumerate(_lines(directory / f"{source}.jsonl.xz")):
+        yield f"{seed}/{source}/{line}", row
+
+
+def _is_read(source: str, key: str) -> bool:
+    return _chance(key) < SHARES[source]
+
+
+def _pair(row: dict[str, str]) -> tuple[str, str]:
+    """The text of a row, and its partner or nothing."""
+    return row.get("a") or row["text"], row.get("b", "")
+
+
 def _add(corpus: Corpus, source: int, row: dict[str, str], key: str) -> None:
     name = corpus.sources[source]
-    whole_a, whole_b = row.get("a") or row["text"], row.get("b", "")
+    whole_a, whole_b = _pair(row)
     a, b = cut(whole_a, key + "/a"), cut(whole_b, key + "/b")
     corpus.add(source, a, b, cut(row.get("neg", ""), key + "/n"))
     if name in TRANSLATIONS:

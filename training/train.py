@@ -4,6 +4,7 @@ Stopped at any point, the same call goes on from the last saved state. The losse
 `curve.jsonl` as it learns.
 """
 
+import functools
 import itertools
 import json
 import math
@@ -70,10 +71,17 @@ class Run:
     device: torch.device = field(default_factory=_fastest)
     compiled: bool = field(default_factory=teacher.can_compile)
 
-    def num_steps(self, passes: float) -> int:
-        return self._num_steps(self.source, passes)
+    @functools.cached_property  # each looks at all rows
+    def num_bag_steps(self) -> int:
+        """Of the table as a bag."""
+        return self._num_steps(self.source, self.plan.bag_passes)
 
-    @property
+    @functools.cached_property
+    def num_first_steps(self) -> int:
+        """Of the model before its last part."""
+        return self._num_steps(self.source, self.plan.passes)
+
+    @functools.cached_property
     def num_whole_steps(self) -> int:
         """Of the last part, those of other texts among them."""
         long = self._num_steps(self.whole, self.plan.whole_passes)
@@ -113,8 +121,7 @@ class _Training:
         self._file = run.directory / "state.pt"
         self._optimisers = _optimisers(student, run.design)
         self._done = 0
-        self._first = run.num_steps(run.plan.passes)
-        self._total = self._first + run.num_whole_steps
+        self._total = run.num_first_steps + run.num_whole_steps
 
     def go(self, progress: Progress) -> None:
         """Train to the end, from the state that was saved last."""
@@ -151,16 +158,18 @@ class _Training:
 
     def _rate(self) -> float:
         """Up, then down to nothing along a half cosine; lower, in the last part once more."""
-        if self._done < self._first:
-            return _hump(self._done, self._first)
-        return _WHOLE_RATE * _hump(self._done - self._first, self._total - self._first)
+        done_of_last = self._done - self._run.num_first_steps
+        if done_of_last < 0:
+            return _hump(self._done, self._run.num_first_steps)
+        return _WHOLE_RATE * _hump(done_of_last, self._run.num_whole_steps)
 
     def _remaining(self) -> Iterator[Step]:
-        if self._done < self._first:
-            first = _endless(self._run.source, self._run, first_epoch=0)
-            yield from itertools.islice(first, self._done, self._first)
-        last = _with_whole(self._run)
-        yield from itertools.islice(last, self._done - self._first, self._total - self._first)
+        run = self._run
+        if self._done < run.num_first_steps:
+            first = _endless(run, run.source, first_epoch=0)
+            yield from itertools.islice(first, self._done, run.num_first_steps)
+        done = self._done - run.num_first_steps
+        yield from itertools.islice(_with_whole(run), done, run.num_whole_steps)
 
     def _save(self) -> None:
         partial = self._file.with_suffix(".tmp")
@@ -183,6 +192,7 @@ class _Training:
 
 
 def _hump(done: int, total: int) -> float:
+    """From nothing to one within the warm-up, then back along a half cosine."""
     part = done / total
     if part < _WARM_UP:
         return (part + 1 / total) / _WARM_UP
@@ -251,9 +261,9 @@ def _train_bag(run: Run, progress: Progress) -> Tensor:
     """The table [K, H] that serves best with no model above it."""
     bag = _Bag(run.first).to(run.device)
     optimiser = torch.optim.SparseAdam(list(bag.parameters()), betas=_BETAS)
-    total = run.num_steps(run.plan.bag_passes)
+    total = run.num_bag_steps
     task = progress.add_task("table", total=total)
-    steps = itertools.islice(_endless(run.source, run, first_epoch=_BAG_EPOCH, plain=True), total)
+    steps = itertools.islice(_endless(run, run.source, first_epoch=_BAG_EPOCH, plain=True), total)
     for done, step in enumerate(steps):
         step = step.to(run.device)  # noqa: PLW2901
         for group in optimiser.param_groups:
@@ -269,13 +279,13 @@ def _train_bag(run: Run, progress: Progress) -> Tensor:
 
 def _with_whole(run: Run) -> Iterator[Step]:
     """Steps of long passages, and now and then one of the other texts."""
-    other = _endless(run.source, run, first_epoch=_WHOLE_EPOCH)
-    long = _endless(run.whole, run, first_epoch=0)
+    other = _endless(run, run.source, first_epoch=_WHOLE_EPOCH)
+    long = _endless(run, run.whole, first_epoch=0)
     for number in itertools.count():
         yield next(other if number % _WHOLE_OTHER == 0 else long)
 
 
-def _endless(source: Source, run: Run, *, first_epoch: int, plain: bool = False) -> Iterator[Step]:
+def _endless(run: Run, source: Source, *, first_epoch: int, plain: bool = False) -> Iterator[Step]:
     for epoch in itertools.count(first_epoch):
         yield from batches.steps(
             source, run.design.step, epoch=epoch, seed=run.plan.seed, plain=plain

@@ -129,6 +129,20 @@ def test_only_rows_that_are_read_are_there_whole(tmp_path: Path) -> None:
     assert 5 < len(whole) < 40
 
 
+def test_of_passages_that_are_nearly_the_same_some_are_there_whole(tmp_path: Path) -> None:
+    rows = [{"a": f"What is illness {n}?", "b": f"Illness {n}. " * 90} for n in range(200)]
+    write(tmp_path, {"medquad": rows, "medquad_more": rows[:50]})
+
+    read = corpora.read_whole(tmp_path)
+
+    found = [
+        sum(read.sources[row.source] == name for row in read.rows)
+        for name in ("medquad", "medquad_more")
+    ]
+    assert 50 < found[0] < 110
+    assert found[1] == 50
+
+
 @pytest.mark.parametrize("length", [0, 159, 160])
 def test_a_short_rest_is_left(length: int) -> None:
     head = "It begins so."

@@ -78,9 +78,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     monkeypatch.setattr(train, "_SAVE_SECONDS", -1.0)  # after every step
     whole = train.train(run_in(tmp_path / "whole", source, first), Progress(disable=True))
     stopped = run_in(tmp_path / "stopped", source, first)
-    num_steps = stopped.num_steps(2.0)
-    at = num_steps + 2 if from_the_end else 2
-    assert num_steps + 2 < num_steps + stopped.num_whole_steps
+    at = stopped.num_first_steps + 2 if from_the_end else 2
+    assert stopped.num_whole_steps > 2
     with pytest.raises(Stopped):
         train.train(stopped, StoppingProgress(at))
     assert torch.load(stopped.directory / "state.pt")["done"] == at - 1
@@ -102,9 +101,29 @@ def test_the_losses_fall_and_the_curve_is_kept(
 
     assert trained.keys() == untrained.keys() == {"regress", "relate", "contrast"}
     curve = [json.loads(line) for line in (run.directory / "curve.jsonl").read_text().splitlines()]
-    assert sum("step" in line for line in curve) == run.num_steps(2.0) + run.num_whole_steps
+    assert sum("step" in line for line in curve) == run.num_first_steps + run.num_whole_steps
     for name in ("regress", "relate"):  # any vectors tell these partners apart
         assert trained[name] < untrained[name], name
+
+
+def test_rates_rise_and_fall_and_do_so_once_more_in_the_last_part_but_lower(
+    tmp_path: Path, source: Source, first: torch.Tensor
+) -> None:
+    run = replace(
+        run_in(tmp_path, source, first), plan=Plan(bag_passes=1.0, passes=99.0, whole_passes=99.0)
+    )
+    training = train._Training(run, Student(DESIGN.shape, first))
+    rates = []
+    for training._done in range(run.num_first_steps + run.num_whole_steps):
+        rates.append(training._rate())
+
+    of_first, of_last = rates[: run.num_first_steps], rates[run.num_first_steps :]
+    for part, most in ((of_first, 1.0), (of_last, train._WHOLE_RATE)):
+        peak = part.index(max(part))
+        assert max(part) == pytest.approx(most, rel=0.05)
+        assert part[: peak + 1] == sorted(part[: peak + 1])
+        assert part[peak:] == sorted(part[peak:], reverse=True)
+        assert 0 < part[-1] < 0.01 * most
 
 
 def test_the_last_part_reads_whole_passages_and_now_and_then_the_rest(
