@@ -4,9 +4,10 @@ The file is that of `serve deploy`; what is more is that its settings are checke
 that the end is awaited and told.
 """
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import yaml
@@ -56,19 +57,17 @@ def deploy(
 
     Raises:
         RemoteError: the cluster refuses it, an application fails, or it takes longer than `seconds`.
+        UnreachableError: no dashboard answers there, or none any more.
     """
     names = [each.name for each in ServeDeploySchema.model_validate(config).applications]
-    try:
+    with _asking(address, "refuses the config"):
         client = ServeSubmissionClient(address)
         before = _deployed_times(client)
         client.deploy_applications(config)
-    except (ConnectionError, OSError) as error:
-        raise UnreachableError(f"No dashboard of Ray answers at {address}: {error}") from error
-    except (RayError, RuntimeError, ValueError) as error:
-        raise RemoteError(f"The cluster at {address} refuses the config: {error}") from error
-    deadline, told = time.monotonic() + seconds, ""
+    deadline, told = monotonic() + seconds, ""
     while True:
-        applications = _applications(client)
+        with _asking(address, "has taken the config but does not tell how far it is"):
+            applications = _applications(client)
         fresh = {
             name: applications[name]
             for name in names
@@ -85,12 +84,25 @@ def deploy(
                 raise RemoteError(f"{name} is {status}: {_reason(fresh[name])}")
         if all(status == "RUNNING" for status in states.values()):
             return
-        if time.monotonic() >= deadline:
+        left = deadline - monotonic()
+        if left <= 0:
             raise RemoteError(
                 f"Not everything serves after {seconds:g} seconds ({state}). It goes on being deployed; "
                 "`serve status` tells how far it is"
             )
-        time.sleep(_ASK_SECONDS)
+        # Ray's API has nothing to wait for: it is asked again, and a last time at the deadline.
+        sleep(min(_ASK_SECONDS, left))
+
+
+@contextmanager
+def _asking(address: str, otherwise: str) -> Iterator[None]:
+    """Errors of Ray's client as ours: no dashboard answers, or what the cluster does otherwise."""
+    try:
+        yield
+    except (ConnectionError, OSError) as error:
+        raise UnreachableError(f"No dashboard of Ray answers at {address}: {error}") from error
+    except (RayError, RuntimeError, ValueError) as error:
+        raise RemoteError(f"The cluster at {address} {otherwise}: {error}") from error
 
 
 def _applications(client: ServeSubmissionClient) -> dict[str, Any]:
