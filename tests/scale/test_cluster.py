@@ -150,7 +150,7 @@ def test_replicas_come_with_load_and_go_without(cluster: Cluster) -> None:
         cluster,
         min_replicas=1,
         max_replicas=2,
-        target_queued_tokens=40,
+        target_queued_tokens=1,  # however fast it answers: what waits when Ray looks, and not how much
         upscale_delay_s=0.5,
         downscale_delay_s=2,
         look_back_period_s=2,
