@@ -1,14 +1,16 @@
 """The ASGI application: every path, and the middlewares in front of them."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from hexgrid.config import ServerConfig
 from hexgrid.errors import HexgridError
@@ -40,6 +42,12 @@ from hexgrid.server.tracing import Tracing
 from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import ClientGoneError
 
+_EXCEPTION_HANDLERS = {
+    HexgridError: on_hexgrid_error,
+    HTTPException: on_http_exception,
+    ClientDisconnect: on_client_gone,
+    ClientGoneError: on_client_gone,
+}
 # Tokenising runs in Rust without the interpreter lock and is itself parallel over a batch's texts.
 _TOKENIZER_THREADS = 2
 
@@ -66,8 +74,7 @@ def create_app(
     threads = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="hexgrid-tokenize")
     store = None if config.key_store is None else FollowedStore(config.key_store)
     usage = None if config.usage_dir is None else UsageMeter(config.usage_dir)
-    endpoint = config.otlp_traces_endpoint
-    tracing = None if endpoint is None else Tracing(endpoint)
+    tracing = None if config.otlp_traces_endpoint is None else Tracing(config.otlp_traces_endpoint)
     limits = _limits(config)
     bodies = BodyReader(config.max_body_bytes, config.max_json_depth)
     chats = Chats(config.chat_template, trust_requests=config.trust_request_chat_template)
@@ -151,39 +158,41 @@ def create_app(
             tracing.close()
 
     timed_paths = {route.path for route in embedding_routes if not config.hide_server_timing}
-    app = Starlette(
-        routes=routes,
-        lifespan=lifespan,
-        middleware=[
-            Middleware(RootPathMiddleware, root_path=root_path),
-            Middleware(
-                RequestMiddleware,
-                metrics=metrics,
-                names=names,
-                patterns=patterns,
-                timed_paths=timed_paths,
-                log=log,
-                tracing=tracing,
-            ),
-            Middleware(AuthMiddleware, keys=keys, open_paths=open_paths),
-            Middleware(
-                AdmissionMiddleware,
-                max_requests=config.max_concurrent_requests,
-                max_bytes=config.max_concurrent_body_bytes,
-                retry_after=models.retry_after,
-            ),
-            Middleware(RateLimitMiddleware, limits=limits),
-            Middleware(DeadlineMiddleware, seconds=config.request_timeout),
-        ],
-        exception_handlers={
-            HexgridError: on_hexgrid_error,
-            HTTPException: on_http_exception,
-            ClientDisconnect: on_client_gone,
-            ClientGoneError: on_client_gone,
-        },
-    )
-    # Outside of Starlette's own handler of errors: a browser may read even the answer to a bug.
-    app.middleware_stack = answering_browsers(app.build_middleware_stack(), cors_origins(config))
+    app = Starlette(routes=routes, lifespan=lifespan)
+    stack = [
+        Middleware(RootPathMiddleware, root_path=root_path),
+        Middleware(
+            RequestMiddleware,
+            metrics=metrics,
+            names=names,
+            patterns=patterns,
+            timed_paths=timed_paths,
+            log=log,
+            tracing=tracing,
+        ),
+        Middleware(AuthMiddleware, keys=keys, open_paths=open_paths),
+        Middleware(
+            AdmissionMiddleware,
+            max_requests=config.max_concurrent_requests,
+            max_bytes=config.max_concurrent_body_bytes,
+            retry_after=models.retry_after,
+        ),
+        Middleware(RateLimitMiddleware, limits=limits),
+        Middleware(DeadlineMiddleware, seconds=config.request_timeout),
+        Middleware(ExceptionMiddleware, handlers=_EXCEPTION_HANDLERS),
+    ]
+    # Outermost: a browser may read even the answer to a bug.
+    app.middleware_stack = answering_browsers(_behind(stack, app.router), cors_origins(config))
+    return app
+
+
+def _behind(stack: Sequence[Middleware], app: ASGIApp) -> ASGIApp:
+    """`app` behind middlewares, outermost first.
+
+    Starlette would put one of its own around them, which answers bugs; ours does.
+    """
+    for middleware, args, kwargs in reversed(stack):
+        app = middleware(app, *args, **kwargs)
     return app
 
 

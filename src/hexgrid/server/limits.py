@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hexgrid.errors import DeadlineError, EngineClosedError, OverloadedError
 from hexgrid.server.errors import error_response
+from hexgrid.server.request_record import record_of
 
 
 class DeadlineMiddleware:
@@ -23,24 +24,17 @@ class DeadlineMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
-
-        async def noting_send(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
         try:
             async with asyncio.timeout(self._seconds) as deadline:
-                await self._app(scope, receive, noting_send)
+                await self._app(scope, receive, send)
         except TimeoutError:
             # A response that has begun cannot become an error any more: the connection is closed.
-            if started or not deadline.expired():
+            if _has_begun(scope) or not deadline.expired():
                 raise
             error = DeadlineError(f"Not answered within {self._seconds:g} seconds")
             await error_response(error)(scope, receive, send)
         except asyncio.CancelledError:  # when a request outlasts --drain-timeout
-            if started:
+            if _has_begun(scope):
                 raise
             closed = EngineClosedError("The server stopped before it could answer")
             await error_response(closed)(scope, receive, send)
@@ -103,3 +97,8 @@ class AdmissionMiddleware:
 
     def _overloaded(self, found: str) -> OverloadedError:
         return OverloadedError(f"{found}. Try again later", retry_after=self._retry_after())
+
+
+def _has_begun(scope: Scope) -> bool:
+    """Whether the first of an answer is sent."""
+    return record_of(scope).status is not None

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hexgrid.errors import HexgridError, RateLimitedError, TooManyInputsError
@@ -147,7 +146,7 @@ class RateLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        client = client_of(HTTPConnection(scope))
+        client = client_of(scope)
         if not is_limited(client):  # most are not, and this is in the way of every request
             await self._app(scope, receive, send)
             return

@@ -50,6 +50,10 @@ class RootPathMiddleware:
         if self._root_path and (scope["path"] + "/").startswith(self._root_path + "/"):
             scope = {**scope, "path": scope["path"].removeprefix(self._root_path) or "/"}
 
+        if not scope["path"].endswith("/"):  # no other path is ever redirected
+            await self._app(scope, receive, send)
+            return
+
         async def redirecting_send(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 307:
                 self._redirect(MutableHeaders(scope=message))
