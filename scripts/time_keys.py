@@ -61,7 +61,7 @@ def _changed(key: str, at: int) -> str:
 
 def _is_valid(keys: Keys, key: str) -> bool:
     try:
-        keys.client(f"Bearer {key}")
+        keys.client(f"Bearer {key}".encode())
     except UnauthorizedError:
         return False
     return True

@@ -1,4 +1,6 @@
-"""Names of hexgrid's own response headers, which the server writes and the client reads."""
+"""Names of hexgrid's own response headers, which the server writes and the client reads; a request's own."""
+
+from collections.abc import Iterable
 
 # Of an answer with vectors: tokens that the model read, as in `usage`, and how many inputs were cut, if any.
 PROMPT_TOKENS = "x-hexgrid-prompt-tokens"
@@ -10,3 +12,11 @@ INDEX = "x-hexgrid-index"
 # Of a refusal because of the inputs' number, or of all their tokens: what one request may have of them.
 MAX_INPUTS = "x-hexgrid-max-inputs"
 MAX_TOKENS = "x-hexgrid-max-tokens"
+
+
+def header_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The first of that name (in lower case), where there is one, of those of an ASGI scope."""
+    for each, value in headers:
+        if each == name:
+            return value
+    return None

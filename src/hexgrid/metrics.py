@@ -4,6 +4,7 @@ Labels hold served names, phases, statuses and reasons only: never keys, users o
 unbounded. docs/metrics.md is made from this file.
 """
 
+import functools
 from importlib.metadata import version
 from platform import python_version
 from typing import Literal, NamedTuple, get_args
@@ -48,6 +49,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        # Looked up for every request: `labels` takes longer than to count.
+        self._http_of = functools.cache(self._labelled_http)
         self.instruments: list[Instrument] = []
         self._add_descriptions()
         self._add_http()
@@ -60,8 +63,12 @@ class Metrics:
 
     def http_request(self, path: str, status: int, seconds: float) -> None:
         """Count one answered HTTP request."""
-        self._http_requests.labels(path, str(status)).inc()
-        self._http_seconds.labels(path).observe(seconds)
+        number, durations = self._http_of(path, status)
+        number.inc()
+        durations.observe(seconds)
+
+    def _labelled_http(self, path: str, status: int) -> tuple[Counter, Histogram]:
+        return self._http_requests.labels(path, str(status)), self._http_seconds.labels(path)
 
     def rejected(self, model_name: str, reason: str) -> None:
         """Count a request that ended in an error; `reason` is the error's own."""

@@ -19,10 +19,12 @@ from hexgrid.wire import QuantizedDtype
 
 Vectors = NDArray[np.float32]
 
+_QUANTIZED = frozenset(get_args(QuantizedDtype))
+
 
 def is_quantized(dtype: str) -> TypeGuard[QuantizedDtype]:
     """Whether it is one of the above."""
-    return dtype in get_args(QuantizedDtype)
+    return dtype in _QUANTIZED
 
 
 def dtype_of(dtype: QuantizedDtype) -> "np.dtype[Any]":

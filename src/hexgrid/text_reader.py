@@ -4,7 +4,7 @@ A long text is read in pieces, so that none costs more than the longest that a m
 of about a megabyte `check` may give up.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 
 import tokenizers
@@ -43,7 +43,7 @@ class TextReader:
 
     def first_or_last(
         self, texts: list[str], count: int, side: TruncationSide, check: Check
-    ) -> Iterator[TokenIds]:
+    ) -> Iterable[TokenIds]:
         """The tokens of each text; of a long one at least the first or last `count`, more if it has more.
 
         Raises:
@@ -51,17 +51,25 @@ class TextReader:
             TypeError: a text is not valid Unicode.
             CheckpointError: the tokenizer cannot read it, for a fault of its own.
         """
+        if sum(map(len, texts)) <= PIECE_CHARS:  # as nearly always: one group
+            check()
+            return self._read(texts)
+        return self._group_by_group(texts, count, side, check)
+
+    def all(self, text: str, check: Check) -> TokenIds:
+        """All tokens of a text of any length; raises the same."""
+        pieces = self._word_ends.from_left(text, self._most_run)
+        return list(chain.from_iterable(self._read_pieces(pieces, check)))
+
+    def _group_by_group(
+        self, texts: list[str], count: int, side: TruncationSide, check: Check
+    ) -> Iterator[TokenIds]:
         for group in _groups(texts):
             check()
             if len(group[0]) > PIECE_CHARS:
                 yield self._end_of(group[0], count, side, check)
             else:
                 yield from self._read(group)
-
-    def all(self, text: str, check: Check) -> TokenIds:
-        """All tokens of a text of any length; raises the same."""
-        pieces = self._word_ends.from_left(text, self._most_run)
-        return list(chain.from_iterable(self._read_pieces(pieces, check)))
 
     def _end_of(self, text: str, count: int, side: TruncationSide, check: Check) -> TokenIds:
         if side == "right":
@@ -89,14 +97,14 @@ class TextReader:
             yield from self._read(group)
             num_pieces = min(2 * num_pieces, _MOST_PIECES_AT_ONCE)
 
-    def _read(self, texts: list[str]) -> Iterator[TokenIds]:
+    def _read(self, texts: list[str]) -> list[TokenIds]:
         try:
             encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         except BaseException as error:
             if is_panic(error):
                 raise CheckpointError(f"tokenizer.json cannot read a text: {error}") from error
             raise
-        return (encoding.ids for encoding in encodings)
+        return [encoding.ids for encoding in encodings]
 
 
 def _groups(texts: list[str]) -> Iterator[list[str]]:

@@ -4,6 +4,7 @@ Text gets what the tokenizer's own post-processor appends (one <|endoftext|> for
 nothing. Nothing is cut unless the request asks for it. All calls block and may run in any thread.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,15 +30,16 @@ class Truncation(NamedTuple):
     side: TruncationSide
 
 
-class Encoded(NamedTuple):
-    """The ids of each input, in order, and how many inputs were cut."""
+@dataclass(slots=True)
+class Encoded:
+    """The ids of each input, in order, how many inputs were cut, and the tokens of all."""
 
     token_ids: list[TokenIds]
     num_truncated: int
+    num_tokens: int = field(init=False)
 
-    @property
-    def num_tokens(self) -> int:
-        return sum(map(len, self.token_ids))
+    def __post_init__(self) -> None:
+        self.num_tokens = sum(map(len, self.token_ids))
 
 
 class Tokenizer:

@@ -128,7 +128,7 @@ def test_keys_are_compared_by_digests_in_constant_time(monkeypatch: pytest.Monke
     operators = Keys([Secret("first"), Secret("second")])
     stored = StoredKey("n", "p", bytes(16), bytes(64), 0, None, None, Limits())
     with pytest.raises(Exception, match="valid API key"):
-        operators.client("Bearer first")
+        operators.client(b"Bearer first")
     assert not stored.fits("hg_p_x")
 
     first, second, asked = (hashlib.sha256(k).digest() for k in (b"first", b"second", b"first"))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hexgrid.errors import RequestError
-from hexgrid.tokenizer import Tokenizer, Truncation
+from hexgrid.tokenizer import Encoded, Tokenizer, Truncation
 from hexgrid.wire import TruncationSide
 from tests.tokenizer.official import EOS, SIDES, whole
 
@@ -38,7 +38,7 @@ def test_cutting_a_very_long_text_by_characters_first_changes_no_token(
 
     room = count - 1
     kept = ids[:room] if side == "right" else ids[len(ids) - room :]
-    assert encoded == ([[*kept, EOS]], 1)
+    assert encoded == Encoded([[*kept, EOS]], 1)
 
 
 PIECES = [" ", "  ", "\n", "\t", "a", "the", "'s", "1", "!", ".\n", "-"]
@@ -62,7 +62,7 @@ def test_cutting_any_repeated_pattern_by_characters_first_changes_no_token(
 
     room = count - 1
     kept = ids[:room] if side == "right" else ids[len(ids) - room :]
-    assert encoded == ([[*kept, EOS]], 1)
+    assert encoded == Encoded([[*kept, EOS]], 1)
 
 
 # Several pieces each.
@@ -95,8 +95,8 @@ def test_a_long_text_that_fits_is_not_cut(tokenizer: Tokenizer, side: Truncation
     text = " " * 100_000 + "and the end"
     ids = whole(tokenizer, text)
 
-    assert tokenizer.encode([text]) == ([[*ids, EOS]], 0)
-    assert tokenizer.encode([text], truncation=Truncation(len(ids) + 1, side)) == (
+    assert tokenizer.encode([text]) == Encoded([[*ids, EOS]], 0)
+    assert tokenizer.encode([text], truncation=Truncation(len(ids) + 1, side)) == Encoded(
         [[*ids, EOS]],
         0,
     )

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from hexgrid.client.answers import Embedded
 from hexgrid.client.batching import Batch
@@ -57,7 +57,7 @@ class LocalCall:
         self.inputs = inputs
         self._model = model
         # As of a request with an empty text, which stands for each input.
-        placed = msgspec.structs.replace(request, input="")
+        placed = replace(request, input="")
         self._call = parse_embeddings(placed, RequestIds(None, "local"))
         check_encoded(self._call, model, Encoded([], 0))
 

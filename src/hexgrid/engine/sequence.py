@@ -21,7 +21,7 @@ NO_SALT: Salt = b""
 
 def salt_of(*parts: str | None) -> Salt:
     """What is equal for equal parts, and for no others (a digest of 16 bytes); NO_SALT where all are None."""
-    if all(part is None for part in parts):
+    if parts.count(None) == len(parts):
         return NO_SALT
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:

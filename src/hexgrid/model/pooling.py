@@ -18,7 +18,7 @@ def finish(hidden: Vectors, *, dimensions: int | None, normalize: bool) -> Vecto
     vectors = hidden if dimensions is None else hidden[:, :dimensions]
     if not normalize:
         return np.ascontiguousarray(vectors)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    norms = np.sqrt(np.vecdot(vectors, vectors))[:, np.newaxis]
     unit: Vectors = vectors / np.maximum(norms, _SMALLEST_NORM)
     return unit
 

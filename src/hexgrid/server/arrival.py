@@ -107,6 +107,7 @@ class CountedTransport:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self.is_closing = transport.is_closing  # asked several times a request
         self.num_written = 0
 
     def __getattr__(self, name: str) -> Any:

@@ -6,12 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hexgrid.config.settings import Secret
 from hexgrid.errors import HexgridError, UnauthorizedError
+from hexgrid.headers import header_of
 from hexgrid.server.errors import error_response
 from hexgrid.server.followed_store import FollowedStore
 from hexgrid.server.key_store import Limits, StoredKey
@@ -35,9 +34,9 @@ class Client:
 ANYONE = Client()
 
 
-def client_of(connection: HTTPConnection) -> Client:
-    """Who sent this request."""
-    client: Client = connection.scope.get(_IN_SCOPE, ANYONE)
+def client_of(scope: Scope) -> Client:
+    """Who sent the request of `scope`."""
+    client: Client = scope.get(_IN_SCOPE, ANYONE)
     return client
 
 
@@ -59,22 +58,22 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._digests) or self._store is not None
 
-    def client(self, authorization: str | None) -> Client:
+    def client(self, authorization: bytes) -> Client:
         """Who sent the header `Bearer KEY` (the scheme in any case, one space, the key exact).
 
         Raises:
             UnauthorizedError: nobody who may ask.
             KeyStoreError: it could be a key of the store, which cannot be read.
         """
-        scheme, _, key = (authorization or "").partition(" ")
-        digest = _digest(key.encode("latin-1"))
+        scheme, _, key = authorization.partition(b" ")
+        digest = _digest(key)
         # Every key is compared, also after a match.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if scheme.lower() == "bearer":
+        if scheme.lower() == b"bearer":
             if any(matches):
                 return ANYONE
             if self._store is not None:
-                return self._stored(key, self._store)
+                return self._stored(key.decode("latin-1"), self._store)
         raise UnauthorizedError(_NO_KEY)
 
     def named(self, name: str) -> Client:
@@ -115,7 +114,7 @@ class AuthMiddleware:
             record_of(scope).key = scope[_IN_SCOPE].name
         elif scope["type"] == "http" and self._keys and scope["path"] not in self._open_paths:
             try:
-                client = self._keys.client(Headers(scope=scope).get("authorization"))
+                client = self._keys.client(header_of(scope["headers"], b"authorization") or b"")
             except HexgridError as error:
                 await error_response(error)(scope, receive, send)
                 return

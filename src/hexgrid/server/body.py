@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from hexgrid.errors import BodyTooLargeError, SchemaError
+from hexgrid.headers import header_of
 from hexgrid.server.json_depth import depth, is_deeper
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -60,7 +61,7 @@ class BodyReader:
     async def read_bytes(self, request: Request, *, any_content_type: bool = False) -> bytes:
         """The body as it stands; raises as `read` does for its type and size."""
         if not any_content_type:
-            _check_content_type(request.headers.get("content-type", ""))
+            _check_content_type(header_of(request.scope["headers"], b"content-type") or b"")
         return await _read(request, self._max_bytes)
 
     def decode(self, body: bytes, decoder: "msgspec.json.Decoder[Struct]") -> Struct:
@@ -84,23 +85,26 @@ class BodyReader:
             raise _not_json(str(error), body) from None
 
 
-def _check_content_type(content_type: str) -> None:
-    if content_type.partition(";")[0].lower() != "application/json":
+def _check_content_type(content_type: bytes) -> None:
+    if content_type.partition(b";")[0].lower() != b"application/json":
         raise SchemaError("Unsupported Media Type: Only 'application/json' is allowed")
 
 
 async def _read(request: Request, limit: int) -> bytes:
     """The whole body; refused by its header, or as soon as it grows past `limit`."""
-    declared = request.headers.get("content-length", "0")
+    declared = header_of(request.scope["headers"], b"content-length") or b"0"
     chunks: list[bytes] = []
     size = int(declared) if declared.isdigit() else 0
     if size <= limit:
         size = 0
-        async for chunk in request.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                break
+        is_whole = False
+        while size <= limit and not is_whole:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            is_whole = not message.get("more_body", False)
     if size > limit:
         raise BodyTooLargeError(
             f"The body has {size} bytes or more; at most {limit} are taken. Send fewer inputs a request"

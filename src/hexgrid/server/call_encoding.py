@@ -79,19 +79,15 @@ def is_short(call: EmbeddingCall, model: ServedModel) -> bool:
     num_inputs = len(call)
     if num_inputs > _SHORT_INPUTS:
         return False
-    num_chars = sum(len(each) for part in call.parts for each in _inputs(part))
-    prompt = max(
-        *(len(part.prompt.instruction or "") for part in call.parts if part.prompt is not None),
-        *map(len, model.prompts.values()),
-        0,
-        0,
-    )
-    return num_chars + num_inputs * prompt <= _SHORT_CHARS
-
-
-def _inputs(part: Part) -> list[str] | list[list[int]]:
-    assert not isinstance(part.inputs, Chat)
-    return part.inputs
+    num_chars = 0
+    for part in call.parts:
+        assert not isinstance(part.inputs, Chat)
+        num_chars += sum(map(len, part.inputs))
+        if part.prompt is not None:
+            num_chars += len(part.inputs) * max(
+                len(part.prompt.instruction or ""), *map(len, model.prompts.values()), 0
+            )
+    return num_chars <= _SHORT_CHARS
 
 
 def _check_count(call: EmbeddingCall, most: int) -> None:

@@ -149,7 +149,7 @@ class Connection(HttpToolsProtocol):
                 )
             )
         super().on_headers_complete()
-        self.cycle.transport = cast("Transport", self._answers)
+        self.cycle.transport = self._answers  # type: ignore[assignment]
         self._phase = "body"
 
     def on_body(self, body: bytes) -> None:
@@ -280,7 +280,7 @@ class Connection(HttpToolsProtocol):
         return self._refusal is not None or self._is_ending or self.transport.is_closing()
 
     def _is_answering(self) -> bool:
-        cycle = cast("RequestResponseCycle | None", self.cycle)
+        cycle: RequestResponseCycle | None = self.cycle
         return bool(self.pipeline) or not (cycle is None or cycle.response_complete)
 
     # What is answered.

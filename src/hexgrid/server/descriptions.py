@@ -53,7 +53,7 @@ class Descriptions:
 
     async def tei_info(self, request: Request) -> Response:
         """The first model that the client may use, and the server's limits."""
-        model = next(self._models.allowed(client_of(request)), None)
+        model = next(self._models.allowed(client_of(request.scope)), None)
         if model is None:
             raise ForbiddenError("This API key may not use any model that is served here")
         return json_response(
@@ -76,7 +76,7 @@ class Descriptions:
             OllamaModels(
                 models=[
                     self._ollama_model(name, model)
-                    for model in self._models.allowed(client_of(request))
+                    for model in self._models.allowed(client_of(request.scope))
                     for name in model.names
                 ]
             )

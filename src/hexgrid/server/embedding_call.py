@@ -6,8 +6,9 @@ server/forms/ makes these from the bodies; nothing here knows those. No model is
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from hexgrid.engine.served_model import ServedModel, instruction_prompt
 from hexgrid.errors import RequestError, SchemaError
@@ -48,8 +49,7 @@ class Cut(NamedTuple):
     at_most: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Inputs that are treated alike: those of one field of the request."""
 
     inputs: Inputs | Chat
@@ -62,8 +62,7 @@ class Part:
         return len(self.inputs)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EmbeddingCall:
+class EmbeddingCall(msgspec.Struct, frozen=True, kw_only=True):
     """A request after parsing; what else is optional depends on the model.
 
     Raises:
@@ -80,7 +79,7 @@ class EmbeddingCall:
     priority: int = 0
     cache_salt: str | None = None
     may_be_empty: bool = False  # whether no inputs are answered with no vectors
-    created: int = field(default_factory=lambda: int(time.time()))
+    created: int = msgspec.field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
         if not -(2**63) <= self.priority < 2**63:

@@ -11,16 +11,16 @@ A request of more than a few hundred characters takes `encode` and `submit` in a
 The order of the checks is vLLM's: schema, model, truncation limit, length, dimensions, vocabulary.
 """
 
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
-from dataclasses import replace
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from hexgrid import headers
 from hexgrid.config import ServerConfig
@@ -47,6 +47,8 @@ from hexgrid.tokenizer import Encoded
 from hexgrid.wire import TokenIds
 
 Body = TypeVar("Body", bound=msgspec.Struct)
+
+_PROMPT_TOKENS = headers.PROMPT_TOKENS.encode()
 
 
 class _Asked(NamedTuple):
@@ -83,16 +85,9 @@ class EmbeddingPath:
         self._foreign_ids = ForeignIdLog()
         self.num_running = 0
 
-    def endpoint(self, form: Form[Body]) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(self, form: Form[Body]) -> "Endpoint[Body]":
         """The endpoint of one API."""
-        decoder = msgspec.json.Decoder(form.body)
-
-        async def ask(request: Request) -> Response:
-            start = perf_counter()
-            body = await self._bodies.read(request, decoder, any_content_type=form.any_content_type)
-            return await self.answer(request, form, body, start)
-
-        return ask
+        return Endpoint(self, self._bodies, form)
 
     async def answer(
         self, request: Request, form: Form[Body], body: Body, start: float
@@ -110,10 +105,11 @@ class EmbeddingPath:
         record = record_of(request.scope)
         call = form.parse(body, RequestIds(record.client_id, record.request_id))
         record.timing.ended("parse", start)
-        client = client_of(request)
+        client = client_of(request.scope)
         model = self._models.find(call.model, client)
         self._note(record, call, model)
-        call = await self._rendered(call, model)
+        if isinstance(call.parts[0].inputs, Chat):  # only a call of one part has them
+            call = await self._rendered(call, call.parts[0].inputs, model)
         asked = _Asked(call, model, client, record, is_short(call, model))
         if asked.is_short:
             encoded = self._encode(_always_wanted, asked)
@@ -136,7 +132,7 @@ class EmbeddingPath:
         response = form.render(answer, body)
         model.metrics.phase("encode", record.timing.ended("encode", started))
         await self._count(client, model, encoded)
-        response.headers[headers.PROMPT_TOKENS] = str(encoded.num_tokens)
+        response.raw_headers.append((_PROMPT_TOKENS, b"%d" % encoded.num_tokens))
         if encoded.num_truncated:
             response.headers[headers.TRUNCATED] = str(encoded.num_truncated)
         if record.has_foreign_ids:
@@ -146,13 +142,10 @@ class EmbeddingPath:
         model.metrics.request_seconds.observe(perf_counter() - start)
         return response
 
-    async def _rendered(self, call: EmbeddingCall, model: ServedModel) -> EmbeddingCall:
-        """The same with texts for conversations."""
-        (part, *others) = call.parts
-        if others or not isinstance(part.inputs, Chat):  # only a call of one part has them
-            return call
-        texts = await self._chats.texts(part.inputs, model)
-        return replace(call, parts=(replace(part, inputs=texts),))
+    async def _rendered(self, call: EmbeddingCall, chat: Chat, model: ServedModel) -> EmbeddingCall:
+        """The same with texts for its conversations."""
+        texts = await self._chats.texts(chat, model)
+        return replace(call, parts=(replace(call.parts[0], inputs=texts),))
 
     def _encode(self, check: Check, asked: _Asked) -> Encoded:
         """Token ids that the engine takes; blocking."""
@@ -170,15 +163,15 @@ class EmbeddingPath:
             return _nothing(asked.model)
         await self._limits.take_tokens(asked.client, encoded.num_tokens)
         try:
-            return await self._submitted(asked, encoded)
+            if asked.is_short:
+                return self._submit(asked, encoded)
+            return await self._submitted_by_thread(asked, encoded)
         except HexgridError:
             await self._limits.give_back(asked.client, encoded.num_tokens)
             raise
 
-    async def _submitted(self, asked: _Asked, encoded: Encoded) -> Future[Vectors]:
-        """The same; in a thread where there is much to hand over."""
-        if asked.is_short:
-            return self._submit(asked, encoded)
+    async def _submitted_by_thread(self, asked: _Asked, encoded: Encoded) -> Future[Vectors]:
+        """The same, where there is much to hand over."""
 
         def submit(_: Check) -> tuple[None, Future[Vectors]]:
             return None, self._submit(asked, encoded)
@@ -212,11 +205,31 @@ class EmbeddingPath:
         num_inputs, num_tokens = len(encoded.token_ids), encoded.num_tokens
         model.metrics.inputs.inc(num_inputs)
         model.metrics.prompt_tokens.inc(num_tokens)
-        model.metrics.truncated.inc(encoded.num_truncated)
+        if encoded.num_truncated:
+            model.metrics.truncated.inc(encoded.num_truncated)
         for ids in encoded.token_ids:
             model.metrics.input_tokens.observe(len(ids))
         if self._usage is not None:
             await self._usage.count(client.name, model.name, inputs=num_inputs, tokens=num_tokens)
+
+
+class Endpoint(Generic[Body]):
+    """One API of the path, as an ASGI application of its own: Starlette puts nothing around those."""
+
+    def __init__(self, path: EmbeddingPath, bodies: BodyReader, form: Form[Body]) -> None:
+        self._path = path
+        self._bodies = bodies
+        self._form = form
+        self._decoder = msgspec.json.Decoder(form.body)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = perf_counter()
+        request, form = Request(scope, receive), self._form
+        body = await self._bodies.read(
+            request, self._decoder, any_content_type=form.any_content_type
+        )
+        response = await self._path.answer(request, form, body, start)
+        await response(scope, receive, send)
 
 
 def _has_ids(call: EmbeddingCall) -> bool:

@@ -46,6 +46,8 @@ class RequestMiddleware:
         self._timed_paths = frozenset(timed_paths)
         self._log = log
         self._tracing = tracing
+        self._num_running = 0
+        metrics.in_flight.set_function(lambda: self._num_running)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,7 +63,7 @@ class RequestMiddleware:
                 message["headers"] = [*message["headers"], *self._headers(record)]
             await send(message)
 
-        self._metrics.in_flight.inc()
+        self._num_running += 1
         try:
             await self._app(scope, receive, telling_send)
         except Exception as error:
@@ -71,7 +73,7 @@ class RequestMiddleware:
             _logger.error("A request failed by a bug", exc_info=error)  # noqa: TRY400 (with its id)
             await bug_response()(scope, receive, telling_send)
         finally:
-            self._metrics.in_flight.dec()
+            self._num_running -= 1
             self._count(record)
             if self._tracing is not None:
                 self._tracing.end(record)

@@ -3,8 +3,8 @@
 request_middleware.py makes it; who learns something writes it down.
 """
 
+import os
 import re
-import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.types import Scope
 
+from hexgrid.headers import header_of
 from hexgrid.server.timing import Timing
 from hexgrid.wire import TokenIds
 
@@ -63,12 +64,12 @@ _current: ContextVar[RequestRecord | None] = ContextVar("request", default=None)
 
 def new_record(scope: Scope, path: str) -> RequestRecord:
     """Begin the record of a request; from now on `record_of` finds it, and messages carry its ids."""
-    client_id = _clients_id(scope["headers"])
+    client_id = _client_id(scope["headers"])
     record = scope[_IN_SCOPE] = RequestRecord(
         scope["method"] if scope["method"] in _METHODS else "other",
         path,
         client_id,
-        client_id or scope.get(MADE_ID) or secrets.token_hex(_REQUEST_ID_BYTES),
+        client_id or scope.get(MADE_ID) or os.urandom(_REQUEST_ID_BYTES).hex(),
         Timing(perf_counter()),
     )
     _current.set(record)
@@ -101,9 +102,7 @@ def beginnings(inputs: Iterable[str | TokenIds], most: int) -> list[str]:
     return shown
 
 
-def _clients_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The request's own X-Request-Id, the first one if it has several; None if it will not do."""
-    for name, value in headers:
-        if name == REQUEST_ID_HEADER:
-            return value.decode() if _REQUEST_ID.fullmatch(value) else None
-    return None
+def _client_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The request's own X-Request-Id; None if it will not do."""
+    value = header_of(headers, REQUEST_ID_HEADER)
+    return None if value is None or not _REQUEST_ID.fullmatch(value) else value.decode()

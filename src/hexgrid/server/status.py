@@ -66,7 +66,7 @@ class StatusRoutes:
                     ModelPermission(id=f"modelperm-{uuid.uuid4().hex[16:]}", created=created)
                 ],
             )
-            for model in self._models.allowed(client_of(request))
+            for model in self._models.allowed(client_of(request.scope))
             for name in model.names
         ]
         return json_response(ModelList(data=cards))

@@ -42,7 +42,7 @@ class TokenizationRoutes:
         """The ids of one text of any length, or of the text of one conversation."""
         body = await self._bodies.read(request, self._tokenize)
         chat = _chat(body)
-        model = self._models.find(body.model, client_of(request))
+        model = self._models.find(body.model, client_of(request.scope))
         record_of(request.scope).model = model.name
         if chat is not None:
             (text,) = await self._chats.texts(chat, model)
@@ -62,7 +62,7 @@ class TokenizationRoutes:
     async def detokenize(self, request: Request) -> Response:
         """The text of some ids."""
         body = await self._bodies.read(request, self._detokenize)
-        model = self._models.find(body.model, client_of(request))
+        model = self._models.find(body.model, client_of(request.scope))
         record_of(request.scope).model = model.name
         for index, token_id in enumerate(body.tokens):
             if not 0 <= token_id <= _LARGEST_ID:

@@ -297,7 +297,7 @@ def _limit(request: Request, most: int, *, default: int) -> int:
 
 def _owner(request: Request) -> str:
     """Whose a file is: the name of the key; the operator's own keys and nobody count as one."""
-    return client_of(request).name or ""
+    return client_of(request.scope).name or ""
 
 
 def _limited(request: Request, most: int) -> Any:
