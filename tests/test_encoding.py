@@ -139,3 +139,11 @@ def test_float32_is_the_default_and_loses_nothing(vector: Vectors) -> None:
     text = encoding.to_base64(vector, "float32", "native")
 
     assert encoding.from_base64(text).tobytes() == vector.tobytes()
+
+
+@pytest.mark.parametrize("odd", ["\\", " ", "=", "\n", "\u00e9"])
+def test_base64_with_something_between_is_none(odd: str) -> None:
+    text = encoding.to_base64(random_vectors(8), "float32", "native")
+
+    with pytest.raises(ValueError, match=r"base64|padding|ASCII"):
+        encoding.from_base64(text[:8] + odd + text[8:])

@@ -1,10 +1,10 @@
 """Vectors as bytes: the dtypes and byte orders of the wire. Used by both ends."""
 
-import binascii
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pybase64
 from numpy.typing import NDArray
 
 from hexgrid.quantized import dequantize, dtype_of, is_quantized, quantize
@@ -32,18 +32,13 @@ def to_bytes(vectors: Vectors, dtype: EmbedDtype | QuantizedDtype, endianness: E
     Those of quantized.py are made vector by vector. What lies past the range of another narrow type, as a
     raw hidden state can, becomes its largest number.
     """
-    if is_quantized(dtype):
-        return quantize(vectors, dtype).tobytes()
-    if dtype != "float32":
-        largest = float(ml_dtypes.finfo(_DTYPES[dtype]).max)
-        vectors = vectors.clip(-largest, largest)
-    numbers = np.ascontiguousarray(vectors, dtype=_DTYPES[dtype])
-    return _in_order(numbers, endianness).tobytes()
+    return _numbers(vectors, dtype, endianness).tobytes()
 
 
 def to_base64(vector: Vectors, dtype: EmbedDtype | QuantizedDtype, endianness: Endianness) -> str:
     """`to_bytes` as base64 text."""
-    return binascii.b2a_base64(to_bytes(vector, dtype, endianness), newline=False).decode("ascii")
+    # As bytes: ml_dtypes' types are none that a buffer can have.
+    return pybase64.b64encode_as_string(_numbers(vector, dtype, endianness).view(np.uint8).data)
 
 
 def from_bytes(
@@ -63,8 +58,24 @@ def from_base64(
     dtype: EmbedDtype | QuantizedDtype = "float32",
     endianness: Endianness = "native",
 ) -> Vectors:
-    """The inverse of `to_base64`."""
-    return from_bytes(binascii.a2b_base64(text), dtype, endianness)
+    """The inverse of `to_base64`.
+
+    Raises:
+        binascii.Error: it is no base64, or has something between.
+    """
+    return from_bytes(pybase64.b64decode(text, validate=True), dtype, endianness)
+
+
+def _numbers(
+    vectors: Vectors, dtype: EmbedDtype | QuantizedDtype, endianness: Endianness
+) -> NDArray[Any]:
+    """See `to_bytes`: what its bytes are those of, one after another in memory."""
+    if is_quantized(dtype):
+        return quantize(vectors, dtype)
+    if dtype != "float32":
+        largest = float(ml_dtypes.finfo(_DTYPES[dtype]).max)
+        vectors = vectors.clip(-largest, largest)
+    return _in_order(np.ascontiguousarray(vectors, dtype=_DTYPES[dtype]), endianness)
 
 
 def _in_order(numbers: NDArray[Any], endianness: Endianness) -> NDArray[Any]:
