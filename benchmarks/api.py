@@ -1,10 +1,10 @@
 """Requests a second that the server's own part can take: HTTP, JSON, tokenizer, answer; on one core.
 
-One text a request over 16 connections. Once with an engine that answers at once (1,024 dimensions), once with
-nano and the same text again and again, which the result cache answers. What uvicorn and Starlette leave room
-for is told by a bare application on the same connections, which reads the body and sends the null engine's
-answer as bytes that it has. The client has another core, writes raw HTTP, and does not look at the vectors.
-Every request is logged, to nowhere.
+One text of 18 words a request over 16 connections. Once with an engine that answers at once (1,024
+dimensions), each text another; once with nano and the same text again and again, which the result cache
+answers. What uvicorn and Starlette leave room for is told by a bare application on the same connections,
+which reads the body and sends the null engine's answer as bytes that it has. The client has another core,
+writes raw HTTP, and does not look at the vectors. Every request is logged, to nowhere.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
@@ -28,7 +29,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from workload import report
+from workload import report, sentences
 
 from hexgrid import nano
 from hexgrid.config import EngineConfig, LogFormat, ServerConfig
@@ -44,10 +45,9 @@ from hexgrid.server.registry import Models
 from hexgrid.server.serving import bind, new_server
 from hexgrid.wire import TokenIds
 
-_TEXT = (
-    "What is the capital of China? Twenty tokens are about as long as a query usually is, or so."
-)
 _WIDTH = 1_024
+_NUM_WORDS = 18  # some twenty tokens, about as long as a query usually is
+_NUM_TEXTS = 5_000
 _CONNECTIONS = 16
 
 
@@ -85,13 +85,15 @@ def main() -> None:
     parser.add_argument("--log-format", choices=typing.get_args(LogFormat), default="console")
     arguments = parser.parse_args()
     server_core, client_core = sorted(os.sched_getaffinity(0))[:2]
+    texts = list(islice(sentences(_NUM_WORDS), _NUM_TEXTS))
     found: dict[tuple[str, str], list[float]] = {}
     for engine in ("bare", "null", "cached"):
         with server(engine, server_core, arguments.log_format) as port:
             os.sched_setaffinity(0, {client_core})
             for _ in range(arguments.rounds):
                 for encoding in ("float", "base64"):
-                    rate = uvloop.run(ask(port, encoding, arguments.seconds))
+                    asked = texts[:1] if engine == "cached" else texts
+                    rate = uvloop.run(ask(port, encoding, asked, arguments.seconds))
                     found.setdefault((engine, encoding), []).append(rate)
     rows = [
         {
@@ -155,20 +157,25 @@ def bare() -> Starlette:
     return Starlette(routes=[Route("/v1/embeddings", embeddings, methods=["POST"])])
 
 
-async def ask(port: int, encoding: str, seconds: float) -> float:
-    """Requests a second over all connections, each asking again once it is answered."""
-    body = json.dumps({"input": _TEXT, "encoding_format": encoding}).encode()
-    request = (
+def request_of(text: str, encoding: str) -> bytes:
+    """What goes over the wire."""
+    body = json.dumps({"input": text, "encoding_format": encoding}).encode()
+    return (
         b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
     )
+
+
+async def ask(port: int, encoding: str, texts: Sequence[str], seconds: float) -> float:
+    """Requests a second over all connections, each asking again once it is answered."""
+    requests = cycle([request_of(text, encoding) for text in texts])
     end = perf_counter() + seconds
 
     async def connection() -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         count = 0
         while perf_counter() < end:
-            writer.write(request)
+            writer.write(next(requests))
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200"):
                 raise SystemExit(head.decode())

@@ -65,6 +65,13 @@ def queries(instruction: str, *, seed: int = 3) -> Iterator[str]:
         yield f"{instruction}What is the {what} of {of} in {there}?"
 
 
+def sentences(num_words: int, *, seed: int = 4) -> Iterator[str]:
+    """Endless texts of so many words, of which hardly two are alike."""
+    random = np.random.default_rng(seed)
+    while True:
+        yield " ".join(random.choice(_WORDS, size=num_words)) + "."
+
+
 @contextmanager
 def checkpoint(path: Path | None, size: Any, *, num_layers: int | None = None) -> Iterator[Path]:
     """The directory given, or a seeded random checkpoint that is gone afterwards."""

@@ -31,6 +31,17 @@ def test_a_vector_has_length_one_or_is_zero(hidden: Vectors) -> None:
     assert (lengths[tiny] <= 1 + 1e-5).all()
 
 
+@pytest.mark.parametrize("width", [1, 7, 64, 256, 1024, 4096])
+def test_a_vector_alone_is_the_same_as_among_others(width: int) -> None:
+    hidden = np.random.default_rng(1).standard_normal((50, 4096), dtype=np.float32) * 8
+
+    together = finish(hidden, dimensions=width, normalize=True)
+
+    for index in range(len(hidden)):
+        alone = finish(hidden[index : index + 1], dimensions=width, normalize=True)
+        assert alone.tobytes() == together[index].tobytes()
+
+
 def test_a_zero_vector_stays_zero() -> None:
     assert finish(np.zeros((1, 4), np.float32), dimensions=None, normalize=True).tolist() == [
         [0] * 4

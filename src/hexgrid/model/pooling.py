@@ -4,6 +4,8 @@ The engine and its caches keep full-width hidden states; this runs last, so that
 one computation.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,11 +20,18 @@ def finish(hidden: Vectors, *, dimensions: int | None, normalize: bool) -> Vecto
     vectors = hidden if dimensions is None else hidden[:, :dimensions]
     if not normalize:
         return np.ascontiguousarray(vectors)
-    norms = np.sqrt(np.vecdot(vectors, vectors))[:, np.newaxis]
-    unit: Vectors = vectors / np.maximum(norms, _SMALLEST_NORM)
-    return unit
+    return np.divide(vectors, np.maximum(_norms(vectors), _SMALLEST_NORM), dtype=np.float32)
 
 
 def finite_rows(hidden: Vectors) -> NDArray[np.bool_]:
     """Which rows of [B, H] hold neither NaN nor infinity: bool [B]."""
     return np.asarray(np.isfinite(hidden).all(axis=1))
+
+
+def _norms(vectors: Vectors) -> Vectors | np.float32:
+    """Lengths of the rows, [B, 1], or the one that there is."""
+    if len(vectors) == 1:  # a query: numpy's machinery for many rows takes longer than its row
+        row = vectors[0]
+        return np.float32(math.sqrt(row.dot(row)))
+    norms: Vectors = np.sqrt(np.vecdot(vectors, vectors))[:, np.newaxis]
+    return norms
