@@ -4,8 +4,7 @@ A long text is read in pieces, so that none costs more than the longest that a m
 of about a megabyte `check` may give up.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 
 import tokenizers
@@ -41,7 +40,6 @@ class TextReader:
         self._word_ends = word_ends
         self._max_token_chars = max_token_chars
         self._most_run = most_run
-        self._read_ahead: Mapping[str, TokenIds] = {}
 
     def first_or_last(
         self, texts: list[str], count: int, side: TruncationSide, check: Check
@@ -57,21 +55,6 @@ class TextReader:
             check()
             return self._read(texts)
         return self._group_by_group(texts, count, side, check)
-
-    @contextmanager
-    def reading_ahead(self, texts: Iterable[str]) -> Iterator[None]:
-        """Read short texts at once; within the block, whoever asks for one of them has its tokens.
-
-        What cannot be read is left to who asks for it.
-        """
-        wanted = list(dict.fromkeys(texts))
-        if wanted:
-            with suppress(TypeError, CheckpointError):
-                self._read_ahead = dict(zip(wanted, self._read(wanted), strict=True))
-        try:
-            yield
-        finally:
-            self._read_ahead = {}
 
     def all(self, text: str, check: Check) -> TokenIds:
         """All tokens of a text of any length; raises the same."""
@@ -115,9 +98,6 @@ class TextReader:
             num_pieces = min(2 * num_pieces, _MOST_PIECES_AT_ONCE)
 
     def _read(self, texts: list[str]) -> list[TokenIds]:
-        ahead = self._read_ahead  # also of another thread: a text's tokens are always the same
-        if ahead and all(text in ahead for text in texts):
-            return [ahead[text] for text in texts]
         try:
             encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         except BaseException as error:

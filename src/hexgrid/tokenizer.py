@@ -4,8 +4,6 @@ Text gets what the tokenizer's own post-processor appends (one <|endoftext|> for
 nothing. Nothing is cut unless the request asks for it. All calls block and may run in any thread.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -95,10 +93,6 @@ class Tokenizer:
             if len(ids) > self.max_model_len:
                 raise self._too_long(f"{len(ids)} input tokens", "input_tokens", len(ids), index)
         return encoded
-
-    def reading_ahead(self, texts: Iterable[str]) -> AbstractContextManager[None]:
-        """Read texts at once that `encode` is about to be asked for one by one, within the block."""
-        return self._reader.reading_ahead(texts)
 
     def check_ids(self, token_ids: list[TokenIds]) -> None:
         """Refuse what the model cannot read: an empty input, an id outside the embedding table."""

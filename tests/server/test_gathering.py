@@ -1,19 +1,22 @@
 """What requests of one turn of the event loop ask is done at once, and is each one's own."""
 
 import asyncio
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from starlette.types import Message
 
 from hexgrid.config import ServerConfig
+from hexgrid.engine.queued_engine import QueuedEngine
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
 from hexgrid.server.app import create_app
 from hexgrid.server.gathering import Gathering
 from hexgrid.server.registry import Models
+from hexgrid.tokenizer import Tokenizer
 from tests.server.running import variant
 
 
@@ -77,27 +80,20 @@ def test_a_bug_of_the_work_reaches_all() -> None:
     assert [repr(each) for each in asyncio.run(main())] == ["RuntimeError('a bug')"] * 2
 
 
-class CountedRust:
-    """The Rust tokenizer, and which texts it was given at a time."""
+class Steps:
+    """When a function was called, on a clock of such calls."""
 
-    def __init__(self, rust: Any) -> None:
-        self._rust = rust
-        self.asked: list[list[str]] = []
+    clock = itertools.count()
 
-    def encode_batch_fast(self, texts: list[str], **options: Any) -> Any:
-        self.asked.append(texts)
-        return self._rust.encode_batch_fast(texts, **options)
+    def __init__(self) -> None:
+        self.at: list[int] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._rust, name)
+    def noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any, **options: Any) -> Any:
+            self.at.append(next(self.clock))
+            return function(*arguments, **options)
 
-
-@pytest.fixture
-def rust(tiny_model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> CountedRust:
-    reader = tiny_model.tokenizer._reader
-    counted = CountedRust(reader._tokenizer)
-    monkeypatch.setattr(reader, "_tokenizer", counted)
-    return counted
+        return noting
 
 
 def answers(tiny_model: ServedModel, bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -135,20 +131,23 @@ def answers(tiny_model: ServedModel, bodies: Sequence[dict[str, Any]]) -> list[d
     return asyncio.run(main())
 
 
-def test_short_requests_of_one_turn_are_tokenized_in_one_call(
-    tiny_model: ServedModel, rust: CountedRust
+def test_short_requests_of_one_turn_are_encoded_in_a_row(
+    tiny_model: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bodies = [{"input": [f"text {number}", "the same"]} for number in range(10)]
+    bodies = [{"input": f"text {number}"} for number in range(10)]
+    encoded, submitted = Steps(), Steps()
+    monkeypatch.setattr(Tokenizer, "encode", encoded.noting(Tokenizer.encode))
+    monkeypatch.setattr(QueuedEngine, "submit", submitted.noting(QueuedEngine.submit))
 
     together = answers(tiny_model, bodies)
 
-    assert rust.asked == [["text 0", "the same", *(f"text {number}" for number in range(1, 10))]]
+    assert max(encoded.at) < min(submitted.at)
     for body, answer in zip(bodies, together, strict=True):
         (alone,) = answers(tiny_model, [body])
         assert answer["usage"] == alone["usage"]
-        assert [each["embedding"] for each in answer["data"]] == [
-            pytest.approx(each["embedding"], abs=1e-5) for each in alone["data"]
-        ]
+        assert answer["data"][0]["embedding"] == pytest.approx(
+            alone["data"][0]["embedding"], abs=1e-5
+        )
 
 
 def test_what_is_wrong_with_one_of_them_is_nobody_elses_fault(tiny_model: ServedModel) -> None:

@@ -147,24 +147,3 @@ def test_an_unreadable_tokenizer_is_refused_by_its_path(tmp_path: Path, content:
 
     with pytest.raises(CheckpointError, match=rf"{path} cannot be read as a tokenizer"):
         Tokenizer(path, vocab_size=VOCAB_SIZE, max_model_len=8)
-
-
-def test_what_was_read_ahead_is_read_no_second_time_and_has_the_same_tokens(
-    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = ["one text", "another", "one text", ""]
-    apart = [tokenizer.encode([text]) for text in texts]
-
-    with tokenizer.reading_ahead(texts):
-        with monkeypatch.context() as patch:
-            patch.setattr(tokenizer._reader, "_tokenizer", None)
-            assert [tokenizer.encode([text]) for text in texts] == apart
-        assert tokenizer.encode(["a third"]).num_tokens > 1
-    assert not tokenizer._reader._read_ahead
-
-
-def test_what_cannot_be_read_ahead_is_told_to_who_asks_for_it(tokenizer: Tokenizer) -> None:
-    with tokenizer.reading_ahead(["fine", "a\ud800b"]):
-        assert tokenizer.encode(["fine"]).num_tokens > 1
-        with pytest.raises(RequestError, match="Input 0 holds a lone surrogate"):
-            tokenizer.encode(["a\ud800b"])

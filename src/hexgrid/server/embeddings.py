@@ -7,15 +7,13 @@
     finish      pooling.finish, then the form's answer
 
 A request of more than a few hundred characters takes `encode` and `submit` in a thread; what is shorter and
-comes in one turn of the event loop is encoded together.
+comes in one turn of the event loop is encoded in a row.
 
 The order of the checks is vLLM's: schema, model, truncation limit, length, dimensions, vocabulary.
 """
 
-import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from time import perf_counter
 from typing import Generic, NamedTuple, TypeVar
 
@@ -38,7 +36,7 @@ from hexgrid.server.auth import Client, client_of
 from hexgrid.server.body import BodyReader
 from hexgrid.server.call_encoding import check_encoded, encode, is_short
 from hexgrid.server.conversations import Chat, Chats
-from hexgrid.server.embedding_call import EmbeddingCall, RequestIds, with_prompt
+from hexgrid.server.embedding_call import EmbeddingCall, RequestIds
 from hexgrid.server.foreign_ids import WARNING, ForeignIdLog, are_foreign
 from hexgrid.server.forms.form import Form
 from hexgrid.server.gathering import Gathering
@@ -48,7 +46,7 @@ from hexgrid.server.request_record import RequestRecord, beginnings, record_of
 from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import in_thread, result_unless_gone, started_in_thread
 from hexgrid.text_reader import Check
-from hexgrid.tokenizer import Encoded, Tokenizer
+from hexgrid.tokenizer import Encoded
 from hexgrid.wire import TokenIds
 
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -88,10 +86,7 @@ class EmbeddingPath:
         self._threads = threads
         self._chats = chats
         self._foreign_ids = ForeignIdLog()
-        self._short_ones: dict[str, Gathering[_Asked, Encoded]] = {
-            model.name: Gathering(functools.partial(self._encode_together, model.tokenizer))
-            for model in models
-        }
+        self._short_ones = Gathering(self._encode_together)
         self.num_running = 0
 
     def endpoint(self, form: Form[Body]) -> "Endpoint[Body]":
@@ -121,7 +116,7 @@ class EmbeddingPath:
             call = await self._rendered(call, call.parts[0].inputs, model)
         asked = _Asked(call, model, client, record, is_short(call, model))
         if asked.is_short:
-            encoded = await self._short_ones[model.name].result_of(asked)
+            encoded = await self._short_ones.result_of(asked)
         else:
             encoded = await in_thread(self._threads, self._encode, asked)
         future = await self._promised(asked, encoded)
@@ -156,17 +151,14 @@ class EmbeddingPath:
         texts = await self._chats.texts(chat, model)
         return replace(call, parts=(replace(call.parts[0], inputs=texts),))
 
-    def _encode_together(
-        self, tokenizer: Tokenizer, requests: Sequence[_Asked]
-    ) -> list[Encoded | Exception]:
+    def _encode_together(self, requests: Sequence[_Asked]) -> list[Encoded | Exception]:
         """Token ids for each, or what is wrong with it."""
         encoded: list[Encoded | Exception] = []
-        with tokenizer.reading_ahead(_texts_of(requests) if len(requests) > 1 else ()):
-            for asked in requests:
-                try:
-                    encoded.append(self._encode(_always_wanted, asked))
-                except Exception as error:  # noqa: BLE001 (whatever it is, it is this one's)
-                    encoded.append(error)
+        for asked in requests:
+            try:
+                encoded.append(self._encode(_always_wanted, asked))
+            except Exception as error:  # noqa: BLE001 (whatever it is, it is this one's)
+                encoded.append(error)
         return encoded
 
     def _encode(self, check: Check, asked: _Asked) -> Encoded:
@@ -252,17 +244,6 @@ class Endpoint(Generic[Body]):
         )
         response = await self._path.answer(request, form, body, start)
         await response(scope, receive, send)
-
-
-def _texts_of(requests: Iterable[_Asked]) -> Iterator[str]:
-    """What the tokenizer will be asked to read."""
-    for asked in requests:
-        for part in asked.call.parts:
-            # No such prompt: `encode` will say so.
-            with suppress(HexgridError):
-                yield from (
-                    each for each in with_prompt(part, asked.model) if isinstance(each, str)
-                )
 
 
 def _has_ids(call: EmbeddingCall) -> bool:

@@ -1,7 +1,8 @@
-"""What several requests ask in one turn of the event loop, done at once.
+"""What several requests ask in one turn of the event loop, done in a row.
 
 Requests come in flocks: while the loop was busy with some, the next ones arrived. What takes a while to get
-into its stride (the tokenizer takes twice as long for one text as for each of several) is done for a flock.
+into its stride (the tokenizer's code takes twice as long for one text between other work as for each of
+several) is done for all of a flock before anything else.
 """
 
 import asyncio
