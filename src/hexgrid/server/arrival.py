@@ -5,15 +5,11 @@ written is not the client's fault.
 """
 
 import asyncio
-import fcntl
-import struct
-import termios
-from asyncio import Transport
 from collections.abc import Callable
-from typing import Any
 
 from hexgrid.config import ServerConfig
 from hexgrid.errors import SlowRequestError
+from hexgrid.server.transports import CountedTransport
 
 # Told the error and a short word for it.
 OnLate = Callable[[SlowRequestError, str], None]
@@ -100,35 +96,6 @@ class Arrival:
             f"at least {rate} a second are expected"
         )
         self._on_late(error, "slow_body")
-
-
-class CountedTransport:
-    """A transport that knows how much of what was written the other side has not taken yet."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self.is_closing = transport.is_closing  # asked several times a request
-        self.num_written = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """As the transport's own."""
-        self.num_written += len(data)
-        self._transport.write(data)
-
-    def num_unread(self) -> int:
-        """Bytes in this process, and in the kernel as far as it tells."""
-        return self._transport.get_write_buffer_size() + self._num_in_kernel()
-
-    def _num_in_kernel(self) -> int:
-        sock = self._transport.get_extra_info("socket")
-        try:
-            (number,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))
-        except (OSError, ValueError):  # closed already, or a system that does not tell
-            return 0
-        return int(number)
 
 
 class ReaderWatch:

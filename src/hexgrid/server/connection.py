@@ -12,7 +12,6 @@ The rules:
 import asyncio
 import http
 from asyncio import Transport
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -27,8 +26,9 @@ from hexgrid.errors import (
     UrlTooLongError,
 )
 from hexgrid.metrics import Metrics
-from hexgrid.server.arrival import Arrival, CountedTransport, ReaderWatch
+from hexgrid.server.arrival import Arrival, ReaderWatch
 from hexgrid.server.errors import error_response
+from hexgrid.server.transports import AnswerTransport, CountedTransport
 
 # Requests that may wait behind the one that is answered; hardly any client sends one.
 MAX_PIPELINED = 8
@@ -65,7 +65,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         counted = CountedTransport(transport)
         super().connection_made(cast("Transport", counted))
-        self._answers = _AnswerTransport(counted, self._close_gently)
+        self._answers = AnswerTransport(self.loop, counted, self._close_gently)
         self._arrival = Arrival(
             self.loop,
             self.limits,
@@ -290,6 +290,7 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
+        self._answers.flush()
         if self._is_ending:
             self.server_state.total_requests += 1
         elif self._refusal is None or self.pipeline or self.transport.is_closing():
@@ -316,19 +317,6 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
-
-
-class _AnswerTransport:
-    """What a request is answered on: where the answer is the last, uvicorn closes it."""
-
-    def __init__(self, transport: CountedTransport, on_close: Callable[[], None]) -> None:
-        self._transport = transport
-        self.write = transport.write
-        self.close = on_close
-
-    def is_closing(self) -> bool:
-        """As the transport's own."""
-        return bool(self._transport.is_closing())
 
 
 def http_options(config: ServerConfig, metrics: Metrics) -> dict[str, Any]:
