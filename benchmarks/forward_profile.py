@@ -2,9 +2,14 @@
 
 One batch as the server forms it, of texts of 80 tokens on average; torch's profiler, self time by operator.
 On CUDA that is the time of an operator's kernels, and what is in none is the time when no kernel runs.
+
+The last two columns are the pass's share of the rate at which this machine multiplies square matrices,
+measured before and after, and that of the linear layers while they run: the first is the second times their
+share of the pass.
 """
 
 import argparse
+import statistics
 from collections import defaultdict
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +21,7 @@ from workload import checkpoint, english_texts, report
 
 from hexgrid.engine.native import CPU_PART_ROWS
 from hexgrid.model.checkpoint import open_checkpoint
+from hexgrid.model.gemm import gemm_rate, linear_operations
 from hexgrid.model.int8_file import load_int8
 from hexgrid.model.loading import load_weights
 from hexgrid.model.packing import Packed, pack
@@ -74,10 +80,13 @@ def main() -> None:
             max_model_len=num_tokens,
         )
         batch = take(tokenizer, num_tokens)
+        operations = sum(linear_operations(opened.config, len(ids)) for ids in batch)
         for precision in arguments.precision or precisions:
             for num_rows in arguments.rows or [num_tokens if on_cuda else CPU_PART_ROWS]:
                 model = load(directory, precision, num_rows, device)
+                rates = [gemm_rate(device, precision)]
                 times = measure(model, batch, arguments.passes)
+                rates.append(gemm_rate(device, precision))
                 total = sum(times.values())
                 print(f"\n{precision}, {num_rows} rows: {total / 1e3:.1f} ms a pass")
                 most = sorted(times.items(), key=lambda each: -each[1])
@@ -87,7 +96,9 @@ def main() -> None:
                     "precision": precision,
                     "rows": num_rows,
                     "ms a pass": total / 1e3,
-                    **shares(times),
+                    **(found := shares(times)),
+                    "of the GEMM rate": (whole := 1e6 * operations / total / statistics.mean(rates)),
+                    "its linears": whole / found["linear"],
                 })  # fmt: skip
     report(
         f"Shares of a pass over {num_tokens} tokens on {device.type}",
