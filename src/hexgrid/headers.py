@@ -1,4 +1,4 @@
-"""Names of hexgrid's own response headers, which the server writes and the client reads; a request's own."""
+"""Headers: names of our own, which the server writes and the client reads, and how a request's is found."""
 
 from collections.abc import Iterable
 

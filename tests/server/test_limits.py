@@ -1,13 +1,19 @@
 """Time limits and the queue's limit: 504 and 429, and what is left of a request after them."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import httpx2
+import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from hexgrid.config.settings import Secret
 from hexgrid.engine.engine import NativeEngine
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.metrics import Metrics
+from hexgrid.server.limits import DeadlineMiddleware
+from hexgrid.server.request_middleware import RequestMiddleware
 from tests.server.gated_runner import GatedRunner
 from tests.server.running import (
     KEY,
@@ -250,3 +256,36 @@ def test_concurrent_requests_share_a_batch_and_keep_their_own_vectors(
         found = [vectors(request.result())[:, 0].tolist() for request in (first, *rest)]
         assert found == [[id_, id_ + 100] for id_ in range(9)]
         assert metric(client, "batch_sequences_count", model_name="m") == 2
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_an_answer_that_has_begun_is_cut_off_by_the_deadline_and_becomes_no_other(
+    *, has_begun: bool
+) -> None:
+    sent: list[Message] = []
+
+    async def hangs(_: Scope, __: Receive, send: Send) -> None:
+        if has_begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.get_running_loop().create_future()
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    app = RequestMiddleware(
+        DeadlineMiddleware(hangs, seconds=0.01),
+        metrics=Metrics(),
+        names={},
+        timed_paths=(),
+        log=None,
+        tracing=None,
+    )
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    with pytest.raises(TimeoutError) if has_begun else nullcontext():
+        asyncio.run(app(scope, receive, send))
+
+    starts = [message["status"] for message in sent if message["type"] == "http.response.start"]
+    assert starts == [200 if has_begun else 504]

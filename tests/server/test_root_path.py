@@ -9,8 +9,11 @@ from hexgrid.config import ServerConfig
 from hexgrid.config.settings import Secret
 from hexgrid.engine.served_model import ServedModel
 from hexgrid.errors import ConfigError
+from hexgrid.metrics import Metrics
+from hexgrid.server.app import create_app
+from hexgrid.server.registry import Models
 from hexgrid.server.root_path import root_path_of
-from tests.server.running import KEY, connect, metric, serving_one
+from tests.server.running import KEY, connect, metric, serving_one, variant
 
 PREFIX = "/gw/v1"
 HEADERS = {"authorization": f"Bearer {KEY}"}
@@ -140,3 +143,11 @@ def test_a_prefix_with_which_our_own_paths_begin_is_refused(prefix: str) -> None
 @pytest.mark.parametrize("prefix", [None, "", "/gw", "/v11", "/api/v1", "/a.b/c-d_e~f"])
 def test_other_prefixes_pass(prefix: str | None) -> None:
     assert root_path_of(ServerConfig(root_path=prefix)) == (prefix or "")
+
+
+def test_no_path_is_redirected_to_one_with_a_slash_at_its_end(tiny_model: ServedModel) -> None:
+    """RootPathMiddleware mends redirects of paths with such a slash only: there are no others."""
+    metrics = Metrics()
+    app = create_app(Models([variant(tiny_model, metrics, "m")]), ServerConfig(), metrics)
+
+    assert {route.path for route in app.router.routes if route.path.endswith("/")} <= {"/"}  # type: ignore[attr-defined]
