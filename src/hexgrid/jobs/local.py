@@ -1,8 +1,6 @@
 """A model of this process as the source of a job's vectors: the hops of a request without HTTP."""
 
-from dataclasses import replace
-
-import msgspec
+from msgspec.structs import replace
 
 from hexgrid.config import EngineConfig
 from hexgrid.engine.served_model import ServedModel
@@ -28,7 +26,7 @@ def local_source(served: ServedModel, config: EngineConfig, wish: Wish) -> Sourc
         CheckpointError: its files cannot be read.
     """
     # As of a request with an empty text, which stands for each.
-    request = msgspec.structs.replace(wish.request(), input="")
+    request = replace(wish.request(), input="")
     (part,) = parse_embeddings(request, RequestIds(None, "bulk")).parts
     served.check_dimensions(wish.dimensions)
     truncation = truncation_of(part.cut, served)
