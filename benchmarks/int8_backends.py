@@ -100,7 +100,7 @@ def float32(weight: Tensor) -> Product:
 
 
 def hexgrid_onednn(weight: Tensor) -> Product:
-    matrix = Int8Matrix(*quantise_matrix(weight))
+    matrix = Int8Matrix.of(*quantise_matrix(weight))
     return lambda x: layers.linear(x, matrix)
 
 

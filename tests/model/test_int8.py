@@ -39,7 +39,7 @@ def test_a_channel_of_zeros_stays_zero() -> None:
     values, scales = quantise_matrix(torch.zeros(2, 8))
 
     assert values.count_nonzero() == 0
-    assert linear(normal(3, 8), Int8Matrix(values, scales)).count_nonzero() == 0
+    assert linear(normal(3, 8), Int8Matrix.of(values, scales)).count_nonzero() == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (5, 64, 33), (130, 257, 96)])
@@ -48,7 +48,7 @@ def test_a_product_is_that_of_the_rounded_numbers(shape: tuple[int, int, int]) -
     x = normal(rows, width) * torch.logspace(-3, 3, rows).unsqueeze(1)
     values, scales = quantise_matrix(normal(channels, width, seed=1))
 
-    found = linear(x, Int8Matrix(values, scales))
+    found = linear(x, Int8Matrix.of(values, scales))
 
     expected = written_out(x, values, scales, activation_steps())
     largest = expected.abs().amax(dim=1, keepdim=True)
@@ -65,13 +65,13 @@ def test_no_sum_overflows_with_or_without_vnni(
     assert has_vnni or 2 * 127 * (2 * activation_steps() + 1) < 2**15  # the zero is at steps + 1
 
     values, scales = quantise_matrix(torch.full((4, 64), 0.5))
-    found = linear(torch.full((2, 64), -3.0), Int8Matrix(values, scales))
+    found = linear(torch.full((2, 64), -3.0), Int8Matrix.of(values, scales))
 
     torch.testing.assert_close(found, torch.full((2, 4), -96.0))
 
 
 def test_a_row_gives_the_same_alone_and_beside_others() -> None:
-    matrix = Int8Matrix(*quantise_matrix(normal(64, 128)))
+    matrix = Int8Matrix.of(*quantise_matrix(normal(64, 128)))
     x = normal(9, 128, seed=1)
     x[3] *= 1000
     x[4] = x[4].abs()
@@ -83,7 +83,7 @@ def test_a_row_gives_the_same_alone_and_beside_others() -> None:
 
 
 def test_a_product_is_added_in_place_to_a_part() -> None:
-    matrix = Int8Matrix(*quantise_matrix(normal(16, 32)))
+    matrix = Int8Matrix.of(*quantise_matrix(normal(16, 32)))
     x, target = normal(2, 32), normal(6, 16, seed=2)
     before = target.clone()
 
@@ -96,7 +96,7 @@ def test_a_product_is_added_in_place_to_a_part() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_row_that_is_not_finite_stays_so_and_spoils_no_other(bad: float) -> None:
-    matrix = Int8Matrix(*quantise_matrix(normal(16, 32)))
+    matrix = Int8Matrix.of(*quantise_matrix(normal(16, 32)))
     x = normal(3, 32)
     clean = linear(x, matrix)
     x[1, 7] = bad

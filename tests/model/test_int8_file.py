@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,7 +113,7 @@ def metadata_of(file: Path) -> str:
 
 def change_a_shape(file: Path) -> None:
     made_of, tensors = metadata_of(file), load_file(file)
-    tensors["1.down.values"] = tensors["1.down.values"][:, :-1].contiguous()
+    tensors["1.down.laid_out"] = tensors["1.down.laid_out"][:-1].contiguous()
     save_file(tensors, file, metadata={"made_of": made_of})
 
 
@@ -191,3 +193,33 @@ def test_a_weight_that_is_not_finite_is_refused(checkpoint: Path, cache: Path) -
     with pytest.raises(CheckpointError, match="Layer 1, gate_up: a weight is NaN or infinite"):
         load(checkpoint, cache)
     assert not cache.exists()
+
+
+def test_a_processor_of_another_kind_has_a_file_of_its_own(checkpoint: Path, cache: Path) -> None:
+    script = "import sys; from tests.model.test_int8_file import *; load(*map(Path, sys.argv[1:]))"
+    subprocess.run(
+        [sys.executable, "-c", script, checkpoint, cache],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "SSE41"},
+        check=True,
+    )
+    (other,) = cache.iterdir()
+    written = other.stat()
+
+    first, said = load(checkpoint, cache)
+
+    assert said == ["Quantising the weights to int8; the next start finds them"]
+    assert other.stat() == written
+    assert len(list(cache.iterdir())) == 2
+    assert torch.equal(vectors(checkpoint, load(checkpoint, cache)[0]), vectors(checkpoint, first))
+
+
+def test_where_torch_brings_nothing_back_it_quantises_at_each_start(
+    checkpoint: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = vectors(checkpoint, load(checkpoint, cache)[0])
+    monkeypatch.delattr(torch._C, "_aoti")
+
+    weights, said = load(checkpoint, cache)
+
+    assert [line[:14] for line in said] == ["WARNING: torch"]
+    assert torch.equal(vectors(checkpoint, weights), expected)

@@ -53,7 +53,7 @@ def test_an_mlp_in_int8_is_near_that_in_float32() -> None:
     exact, found = torch.zeros(2, 3, 64).unbind()
 
     add_mlp(exact, x, gate_up, down)
-    add_mlp(found, x, *(Int8Matrix(*quantise_matrix(each)) for each in (gate_up, down)))
+    add_mlp(found, x, *(Int8Matrix.of(*quantise_matrix(each)) for each in (gate_up, down)))
 
     assert torch.nn.functional.cosine_similarity(found, exact).min() > 0.999
     torch.testing.assert_close(found.norm(dim=1), exact.norm(dim=1), rtol=0.02, atol=0)

@@ -30,7 +30,7 @@ def gemm_rate(device: torch.device, precision: str) -> float:
 def _product(device: torch.device, precision: str, size: int) -> Callable[[], torch.Tensor]:
     a, b = (torch.randn(size, size, device=device) for _ in range(2))
     if precision == "int8":
-        matrix = Int8Matrix(*quantise_matrix(b))
+        matrix = Int8Matrix.of(*quantise_matrix(b))
         return lambda: matrix.multiply(a)[0]
     dtype: torch.dtype = getattr(torch, precision)
     left, right = a.to(dtype), b.to(dtype)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hexgrid.errors import ConfigError
 from hexgrid.model.onednn import has_onednn, with_few_sizes
+from hexgrid.model.onednn_layout import lay_out, num_bytes
 
 _LARGEST = 127  # of an int8 weight, on both sides: -128 is not used
 _SMALLEST_SCALE = 1e-30  # of a row of zeros
@@ -52,14 +53,18 @@ def quantise_matrix(weight: Tensor) -> tuple[Tensor, Tensor]:
 class Int8Matrix:
     """A weight [out, in] in int8, laid out for the CPU at hand."""
 
-    def __init__(self, values: Tensor, scales: Tensor) -> None:
-        """From what `quantise_matrix` gives."""
-        self._packed: Tensor = torch.ops.onednn.qlinear_prepack(values, None)
-        self._scales = scales
+    def __init__(self, packed: Tensor, scales: Tensor) -> None:
+        """From values that are laid out, as an opaque tensor [in, out], and scales [out]."""
+        self.packed, self.scales = packed, scales
         self._zeros = torch.zeros(len(scales), dtype=torch.int64)
         self._steps = activation_steps()
-        self._num_weights = values.numel()
-        self.nbytes = values.nbytes + scales.nbytes
+        self._num_weights = packed.numel()
+        self.nbytes = num_bytes(packed) + scales.nbytes
+
+    @classmethod
+    def of(cls, values: Tensor, scales: Tensor) -> "Int8Matrix":
+        """From what `quantise_matrix` gives."""
+        return cls(lay_out(values), scales)
 
     def multiply(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [T, in] times the weight: float32 [T, out], yet to be multiplied by the second, [T, 1]."""
@@ -74,8 +79,8 @@ class Int8Matrix:
             with_few_sizes(steps, self._num_weights),
             1 / self._steps,
             zero,
-            self._packed,
-            self._scales,
+            self.packed,
+            self.scales,
             self._zeros,
             None,  # bias
             1.0,  # scale and zero point of the output: it is not quantised
