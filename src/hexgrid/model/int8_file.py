@@ -135,13 +135,13 @@ def _weights(config: ModelConfig, tensors: _Tensors, matrices: _Matrices) -> Wei
 
 def _write(tensors: _Tensors, matrices: _Matrices, file: Path, made_of: str) -> None:
     """Beside the target first: no reader ever sees half a file."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as opened:
-        partial = Path(opened.name)
     kept = dict(tensors)
     for name, matrix in matrices.items():
         kept[f"{name}.{_LAID_OUT}"] = content(matrix.packed)
         kept[f"{name}.{_CHANNELS}"] = matrix.scales
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as opened:
+        partial = Path(opened.name)
     try:
         save_file(kept, partial, metadata={_MADE_OF: made_of})
         partial.replace(file)
@@ -154,7 +154,7 @@ def _write(tensors: _Tensors, matrices: _Matrices, file: Path, made_of: str) -> 
 def _is_good(
     file: Path, made_of: str, config: ModelConfig, layouts: Mapping[Shape, Layout]
 ) -> bool:
-    """Whether the file is there, whole, and of the same checkpoint on the same kind of processor."""
+    """Whether the file is there, whole, and of the same checkpoint."""
     expected = {name: (size,) for name, size in _norm_sizes(config).items()}
     for name, shape in _matrix_shapes(config).items():
         expected[f"{name}.{_LAID_OUT}"] = (layouts[shape].num_bytes,)

@@ -74,7 +74,8 @@ def test_a_keys_limits_hold_batches_up_and_fail_none(
     tiny_model: ServedModel, tmp_path: Path
 ) -> None:
     store = KeyStore(tmp_path / "keys")
-    key = store.create("ann", Limits(tpm=1200))
+    # Of requests, enough for every round of the wait below.
+    key = store.create("ann", Limits(rpm=10_000_000, tpm=1200))
     settings = {"key_store": tmp_path / "keys", "public_metrics": True}
     with serving_one(tiny_model, batch_dir=tmp_path, **settings) as client:
         api = sdk(client, key)
