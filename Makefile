@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py src/hexgrid/model/cpu_kernels.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable ".[dev]" --constraint constraints.txt
 	touch $@
@@ -117,4 +117,4 @@ wheel-test: install
 	PYTHON=$(PYTHON) scripts/test_wheel.sh
 
 clean:
-	rm -rf $(VENV) build dist examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis src/hexgrid/model/*.so

@@ -11,8 +11,11 @@ share of the pass.
 import argparse
 import statistics
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
+from unittest.mock import patch
 
 import torch
 from throughput import PRECISIONS
@@ -20,6 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from workload import checkpoint, english_texts, report
 
 from hexgrid.engine.native import CPU_PART_ROWS
+from hexgrid.model import cpu_kernels
 from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.gemm import gemm_rate, linear_operations
 from hexgrid.model.int8_file import load_int8
@@ -28,7 +32,7 @@ from hexgrid.model.packing import Packed, pack
 from hexgrid.model.qwen3 import Qwen3
 from hexgrid.tokenizer import Tokenizer
 
-# What an operator counts as; the rest, what is in none included, is "other".
+# What an operator, or a kernel of ours, counts as; the rest, what is in none included, is "other".
 KINDS: dict[str, tuple[str, ...]] = {
     "linear": (
         "aten::mm",
@@ -39,9 +43,14 @@ KINDS: dict[str, tuple[str, ...]] = {
     "attention": (
         "aten::_scaled_dot_product_flash_attention_for_cpu",
         "aten::_flash_attention_forward",
+        "hexgrid_attend",
     ),
-    "lengths of rows": ("aten::linalg_vector_norm", "aten::_fused_rms_norm"),
-    "multiplying": ("aten::mul", "aten::mul_", "aten::addcmul_", "aten::silu_"),
+    "norms": ("aten::linalg_vector_norm", "aten::_fused_rms_norm", "hexgrid_norm"),
+    "heads": ("hexgrid_heads",),
+    "SwiGLU": ("hexgrid_swiglu",),
+    "multiplying, adding": (
+        *("aten::mul", "aten::mul_", "aten::addcmul_", "aten::silu_", "aten::add_"),
+    ),
     "copying": ("aten::copy_",),
 }
 
@@ -124,7 +133,7 @@ def measure(model: Qwen3, batch: list[list[int]], num_passes: int) -> dict[str, 
         model.forward(packed)
     if model.device.type == "cuda":
         return on_cuda(model, packed, num_passes)
-    with profile(activities=[ProfilerActivity.CPU]) as found:
+    with profile(activities=[ProfilerActivity.CPU]) as found, kernels_named():
         for _ in range(num_passes):
             with torch.profiler.record_function("pass"):
                 model.forward(packed)
@@ -134,6 +143,19 @@ def measure(model: Qwen3, batch: list[list[int]], num_passes: int) -> dict[str, 
             event.self_cpu_time_total / num_passes
         )
     return times
+
+
+@contextmanager
+def kernels_named() -> Iterator[None]:
+    """Our own kernels in the profile, by the names of their functions."""
+    call = cpu_kernels._call  # noqa: SLF001
+
+    def named(name: str, *arguments: float | None) -> None:
+        with torch.profiler.record_function(name):
+            call(name, *arguments)
+
+    with patch.object(cpu_kernels, "_call", named):
+        yield
 
 
 def on_cuda(model: Qwen3, packed: Packed, num_passes: int) -> dict[str, float]:

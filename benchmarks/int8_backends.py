@@ -101,7 +101,7 @@ def float32(weight: Tensor) -> Product:
 
 def hexgrid_onednn(weight: Tensor) -> Product:
     matrix = Int8Matrix.of(*quantise_matrix(weight))
-    return lambda x: layers.linear(x, matrix)
+    return lambda x: layers.linear(x, matrix).whole()
 
 
 def torch_fbgemm(weight: Tensor) -> Product:

@@ -1,6 +1,8 @@
 """A checkpoint from its directory to vectors: against sentence-transformers, and every limit of it."""
 
 import json
+import platform
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ from hexgrid.engine.native import open_model
 from hexgrid.engine.served_model import ServedModel, instruction_prompt
 from hexgrid.errors import CheckpointError, ConfigError, RequestError
 from hexgrid.metrics import Metrics
-from hexgrid.model import qwen3
+from hexgrid.model import cpu_kernels, qwen3
 from hexgrid.model.cuda_graphs import BUCKETS
 from hexgrid.model.pooling import finish
 from tests.checkpoints import CheckpointFactory, random_ids, shaped
@@ -237,6 +239,21 @@ def test_what_is_served_is_said(tiny_checkpoint: Path) -> None:
     )
     assert model.description.startswith("cpu float32, 64 dimensions, up to 32768 tokens an input")
     assert reports == [f"Loading a from {tiny_checkpoint} (0.02 GB)"]
+
+
+def test_a_processor_without_its_kernels_is_told_of(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[str] = []
+    monkeypatch.setattr(cpu_kernels, "_library", None)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+
+    config = EngineConfig(dtype="float32", device="cpu")
+    open_model(["a"], tiny_checkpoint, config, Metrics(), report=reports.append).engine.close()
+
+    assert "kernels for this processor cannot be loaded" in reports[-1]
 
 
 def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What stands in for CUDA: a recorder of passes, and attention that sees a batch as CUDA's kernel does."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from hexgrid.model import cpu_kernels
 from hexgrid.model.packing import Part
 
 
@@ -16,12 +18,21 @@ class Tape(TorchDispatchMode):
     """Notes every operation with its arguments, to run them again on the same memory.
 
     As with a CUDA graph, what an operation got from the host stays as it was, and its result lands where it
-    landed first.
+    landed first. As on CUDA, all are torch's operators: it hears of no others.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self._without_kernels = patch.object(cpu_kernels, "_library", None)
+
+    def __enter__(self) -> Self:
+        self._without_kernels.start()
+        return super().__enter__()  # type: ignore[no-untyped-call,no-any-return]
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._without_kernels.stop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -3,11 +3,31 @@
 import pytest
 import torch
 
+from hexgrid.model import cpu_kernels
+from hexgrid.model.cpu_kernels import Places, Turn
 from hexgrid.model.int8 import Int8Matrix, quantise_matrix
-from hexgrid.model.layers import RotaryEmbedding, add_mlp, linear, norm_and_rotate, rms_norm, swiglu
+from hexgrid.model.layers import (
+    Matrix,
+    Product,
+    RotaryEmbedding,
+    add,
+    linear,
+    norm_linear,
+    rms_norm,
+    split_heads,
+    swiglu,
+    swiglu_linear,
+)
 from tests.model.running import CPU
 
 ROTARY = RotaryEmbedding(head_dim=16, theta=1e4, max_positions=512, device=CPU)
+
+
+@pytest.fixture(params=["kernels", "torch"], autouse=True)
+def _implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine uses, and what those use for which there are no kernels of ours."""
+    if request.param == "torch":
+        monkeypatch.setattr(cpu_kernels, "_library", None)
 
 
 def random_tensor(*shape: int) -> torch.Tensor:
@@ -37,6 +57,10 @@ def test_a_norm_is_computed_in_float32(dtype: torch.dtype) -> None:
     assert torch.equal(rms_norm(x, weight, 1e-6), expected)
 
 
+def add_mlp(target: torch.Tensor, x: torch.Tensor, gate_up: Matrix, down: Matrix) -> None:
+    add(target, swiglu_linear(linear(x, gate_up), down))
+
+
 def test_an_mlp_is_added_in_place() -> None:
     x, gate_up, down = random_tensor(3, 8), random_tensor(12, 8), random_tensor(8, 6)
     target = random_tensor(5, 8)
@@ -64,14 +88,23 @@ def test_weights_are_converted_to_the_dtype_of_the_input(dtype: torch.dtype) -> 
     x = random_tensor(3, 8).to(dtype)
     weight = random_tensor(8, 8).to(torch.bfloat16)
 
-    assert linear(x, weight).dtype == dtype
+    assert linear(x, weight).whole().dtype == dtype
     assert rms_norm(x, weight[0], 1e-6).dtype == dtype
+
+
+def turned(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, angles: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """Queries x [T, N, D]."""
+    return split_heads(
+        Product(x.flatten(1).contiguous()), Turn(weight, weight, eps, *angles), x.shape[1]
+    )
 
 
 def at(x: torch.Tensor, position: int) -> torch.Tensor:
     """x [D] turned as at that position, with a root mean square of one."""
     angles = ROTARY.at(torch.tensor([position]))
-    return norm_and_rotate(x.view(1, 1, -1), torch.ones(len(x)), 0.0, *angles).flatten()
+    return turned(x.view(1, 1, -1), torch.ones(len(x)), 0.0, angles).flatten()
 
 
 def test_the_first_position_is_not_turned() -> None:
@@ -112,7 +145,7 @@ def test_heads_are_normed_with_their_weight_before_they_turn(dtype: torch.dtype)
     normed = rms_norm(x.float(), weight.float(), 0.1)
     first, second = normed.chunk(2, dim=-1)
     expected = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    found = norm_and_rotate(x, weight, 0.1, cos, sin)
+    found = turned(x, weight, 0.1, (cos, sin))
     assert found.dtype == dtype
     torch.testing.assert_close(found, expected.to(dtype))
 
@@ -147,3 +180,33 @@ def test_no_more_angles_are_kept_than_a_text_can_have(reached: list[int]) -> Non
         rotary.at(torch.tensor([place]))
 
     assert len(rotary._cos) == len(rotary._sin) == 40_000
+
+
+def test_a_norm_before_a_linear_layer_is_that_norm() -> None:
+    x, norm, weight = random_tensor(5, 64), random_tensor(64), random_tensor(32, 64)
+
+    expected = rms_norm(x, norm, 0.1) @ weight.T
+    torch.testing.assert_close(norm_linear(x, norm, 0.1, weight).whole(), expected)
+    in_int8 = norm_linear(x, norm, 0.1, Int8Matrix.of(*quantise_matrix(weight)))
+    assert in_int8.scales is not None, "they wait for what follows"
+    similarity = torch.nn.functional.cosine_similarity(in_int8.whole(), expected)
+    assert similarity.min() > 0.999
+
+
+@pytest.mark.parametrize("own", [slice(2, 7), torch.tensor([9, 0, 3, 5, 1])])
+@pytest.mark.parametrize("scales", [None, torch.logspace(-1, 1, 5).unsqueeze(1)])
+def test_heads_are_split_into_queries_keys_and_values(
+    own: slice | torch.Tensor, scales: torch.Tensor | None
+) -> None:
+    product, (q_norm, k_norm) = random_tensor(5, (3 + 2 * 2) * 16), random_tensor(2, 16)
+    turn = Turn(q_norm, k_norm, 0.1, *ROTARY.at(torch.arange(5)))
+    places = Places(torch.zeros(10, 2, 16), torch.zeros(10, 2, 16), own)
+    heads = (product * (1 if scales is None else scales)).unflatten(1, (-1, 16))
+
+    q = split_heads(Product(product, scales), turn, 3, places)
+
+    angles = (turn.cos, turn.sin)
+    torch.testing.assert_close(q, turned(heads[:, :3], q_norm, 0.1, angles))
+    torch.testing.assert_close(places.k[own], turned(heads[:, 3:5], k_norm, 0.1, angles))
+    torch.testing.assert_close(places.v[own], heads[:, 5:])
+    assert len(places.v.abs().sum((1, 2)).nonzero()) == 5, "no other rows are written"

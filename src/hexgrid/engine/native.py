@@ -14,6 +14,7 @@ from hexgrid.engine.scheduler import Scheduler
 from hexgrid.engine.served_model import ServedModel, open_front
 from hexgrid.engine.shared_prefixes import SharedPrefixes
 from hexgrid.metrics import Metrics, ModelMetrics
+from hexgrid.model import cpu_kernels
 from hexgrid.model.checkpoint import open_checkpoint
 from hexgrid.model.cuda_graphs import CudaRecorder, can_record
 from hexgrid.model.fingerprint import fingerprint
@@ -57,6 +58,11 @@ def open_model(
     dtype = pick_dtype(config.dtype, device, checkpoint.config, config.quantization)
     report(f"Loading {names[0]} from {directory} ({checkpoint.num_bytes / 1e9:.2f} GB)")
     on_cpu = device.type == "cpu"
+    if on_cpu and cpu_kernels.are_missing():
+        report(
+            "WARNING: the kernels for this processor cannot be loaded, and vectors take longer without; "
+            "they come with an installed package (pip install), for glibc and a torch with GNU's OpenMP"
+        )
     batched_tokens = config.max_num_batched_tokens or (
         _CPU_BATCHED_TOKENS if on_cpu else _GPU_BATCHED_TOKENS
     )

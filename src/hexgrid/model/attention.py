@@ -6,12 +6,13 @@ N query heads share K key/value heads. The query rows of each sequence of `part`
 keys that it sees: a row sees those up to its own position.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from hexgrid.model import cpu_kernels
 from hexgrid.model.packing import Part
 
 Attend = Callable[[Tensor, Tensor, Tensor, Part], Tensor]
@@ -20,34 +21,56 @@ _MASKED_ROWS = 256  # at a time: bounds the mask, which torch widens to floats
 
 
 def backend_for(device: torch.device, dtype: torch.dtype) -> Attend:
-    """Flash attention where its kernel runs (CUDA, 16 bit), else SDPA, a sequence at a time."""
+    """Flash attention where its kernel runs (CUDA, 16 bit), our own on the CPU, else SDPA."""
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         return flash
-    return sdpa
+    return on_cpu if device.type == "cpu" else sdpa
+
+
+def on_cpu(q: Tensor, k: Tensor, v: Tensor, part: Part) -> Tensor:
+    """Our kernel for all sequences for which it is the faster one, the short ones; SDPA for the others.
+
+    Which it is does not depend on a sequence's company, and so its result does not.
+    """
+    most_keys = cpu_kernels.most_keys(q)
+    if max(part.kv_lengths) <= most_keys:
+        return cpu_kernels.attend(q, k, v, part, most_keys)
+    if min(part.kv_lengths) > most_keys:
+        return sdpa(q, k, v, part)
+    out = cpu_kernels.attend(q, k, v, part, most_keys)
+    for rows, kv_rows in _sequences(part):
+        if kv_rows.stop - kv_rows.start > most_keys:
+            out[rows] = _one_by_sdpa(q[rows], k[kv_rows], v[kv_rows]).flatten(1)
+    return out
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, part: Part) -> Tensor:
     """PyTorch's scaled_dot_product_attention for each sequence; runs everywhere."""
-    num_kv_heads, head_dim = k.shape[1:]
-    q = q.unflatten(1, (num_kv_heads, -1))  # [Tq, K, G, D], G query heads a kv head
-    group = q.shape[2]
     out = torch.empty_like(q)
+    for rows, kv_rows in _sequences(part):
+        out[rows] = _one_by_sdpa(q[rows], k[kv_rows], v[kv_rows])
+    return out.flatten(1)
+
+
+def _sequences(part: Part) -> Iterator[tuple[slice, slice]]:
+    """The rows of each sequence's queries, and of its keys and values."""
     row = start = 0
     for q_length, length in zip(part.q_lengths, part.kv_lengths, strict=True):
-        # K is the batch axis and the G heads of a group see one key/value head: no copy of k and v.
-        keys, values = (
-            x[start : start + length]
-            .transpose(0, 1)
-            .unsqueeze(1)
-            .expand(num_kv_heads, group, length, head_dim)
-            for x in (k, v)
-        )
-        queries = q[row : row + q_length].permute(1, 2, 0, 3)  # [K, G, Lq, D]
-        attended = _attend_to_last(queries, keys, values)
-        out[row : row + q_length] = attended.permute(2, 0, 1, 3)
+        yield slice(row, row + q_length), slice(start, start + length)
         row += q_length
         start += length
-    return out.flatten(1)
+
+
+def _one_by_sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One sequence: q [Lq, N, D], k and v [L, K, D] -> [Lq, N, D]."""
+    length, num_kv_heads, head_dim = k.shape
+    queries = q.unflatten(1, (num_kv_heads, -1)).permute(1, 2, 0, 3)  # [K, G, Lq, D]
+    group = queries.shape[1]
+    # K is the batch axis and the G heads of a group see one key/value head: no copy of k and v.
+    keys, values = (
+        x.transpose(0, 1).unsqueeze(1).expand(num_kv_heads, group, length, head_dim) for x in (k, v)
+    )
+    return _attend_to_last(queries, keys, values).permute(2, 0, 1, 3).flatten(1, 2)
 
 
 def _attend_to_last(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

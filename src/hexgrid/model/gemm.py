@@ -6,7 +6,7 @@ from time import perf_counter
 import torch
 
 from hexgrid.model.config import ModelConfig
-from hexgrid.model.int8 import Int8Matrix, quantise_matrix
+from hexgrid.model.int8 import Int8Matrix, in_steps, quantise_matrix
 
 # Products of so many rows and columns. A GPU is done with a smaller one before the next is launched.
 _SIZE, _SIZE_ON_CUDA = 1024, 8192
@@ -31,7 +31,7 @@ def _product(device: torch.device, precision: str, size: int) -> Callable[[], to
     a, b = (torch.randn(size, size, device=device) for _ in range(2))
     if precision == "int8":
         matrix = Int8Matrix.of(*quantise_matrix(b))
-        return lambda: matrix.multiply(a)[0]
+        return lambda: matrix.multiply(in_steps(a, matrix.steps))
     dtype: torch.dtype = getattr(torch, precision)
     left, right = a.to(dtype), b.to(dtype)
     return lambda: left @ right

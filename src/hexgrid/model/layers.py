@@ -1,54 +1,76 @@
 """The building blocks of Qwen3 as functions of tensors.
 
-Shapes: T rows (tokens), H hidden, I intermediate, N heads, D head_dim. Computed in the dtype of `x`;
-weights kept in another dtype are converted as they are used, which is how a bfloat16 model is run once
-more in float32.
+Shapes: T rows (tokens), H hidden, I intermediate, N query heads, K key/value heads, D head_dim, C rows of
+keys and values. Computed in the dtype of `x`; weights kept in another dtype are converted as they are used,
+which is how a bfloat16 model is run once more in float32. On CPUs for which the package brings kernels of its
+own (cpu_kernels.py) those are used; what stands beside them here is for all else.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hexgrid.model.int8 import Int8Matrix
+from hexgrid.model import cpu_kernels
+from hexgrid.model.cpu_kernels import Places, Turn
+from hexgrid.model.int8 import Int8Matrix, in_steps
 from hexgrid.model.packed_matrix import PackedMatrix
 
 Matrix = Tensor | PackedMatrix | Int8Matrix  # [out, in]
 _FEW_POSITIONS = 1_024  # of the CPU's first table of angles
 
 
-def linear(x: Tensor, weight: Matrix) -> Tensor:
-    """x [T, in] times weight [out, in]: [T, out]."""
+class Product(NamedTuple):
+    """What a linear layer gives: what follows takes the scales along, in its own pass over memory."""
+
+    values: Tensor  # [T, out]
+    scales: Tensor | None = None  # [T, 1], yet to be multiplied
+
+    def whole(self) -> Tensor:
+        """[T, out], in the memory of the values."""
+        return self.values if self.scales is None else self.values.mul_(self.scales)
+
+
+def linear(x: Tensor, weight: Matrix) -> Product:
+    """x [T, in] times weight [out, in]."""
     if isinstance(weight, Int8Matrix):
-        product, scales = weight.multiply(x)
-        return product.mul_(scales).to(x.dtype)
+        rows = in_steps(x, weight.steps)
+        return Product(weight.multiply(rows), rows.scales)
     if isinstance(weight, PackedMatrix):
-        return weight.multiply(x)
-    return functional.linear(x, weight.to(x.dtype))
+        return Product(weight.multiply(x))
+    return Product(functional.linear(x, weight.to(x.dtype)))
 
 
-def add_linear(target: Tensor, x: Tensor, weight: Matrix) -> None:
-    """Add x [T, in] times weight [out, in] to `target` [T, out], in place."""
-    if isinstance(weight, Int8Matrix):
-        target.addcmul_(*weight.multiply(x))
+def norm_linear(x: Tensor, norm: Tensor, eps: float, weight: Matrix) -> Product:
+    """`linear` of x [T, in] after its root-mean-square norm."""
+    if isinstance(weight, Int8Matrix) and cpu_kernels.usable(x):
+        rows = cpu_kernels.in_steps(x, weight.steps, norm, eps)
+        return Product(weight.multiply(rows), rows.scales)
+    return linear(rms_norm(x, norm, eps), weight)
+
+
+def swiglu_linear(product: Product, weight: Matrix) -> Product:
+    """`linear` of silu(gate) * up, of a `product` [T, 2 I] that has gate and up side by side."""
+    values, scales = product
+    if isinstance(weight, Int8Matrix) and scales is not None and cpu_kernels.usable(values):
+        rows = cpu_kernels.swiglu_in_steps(values, scales, weight.steps)
+        return Product(weight.multiply(rows), rows.scales)
+    return linear(swiglu(product.whole()), weight)
+
+
+def add(target: Tensor, product: Product) -> None:
+    """Add it to `target` [T, out], in place."""
+    if product.scales is None:
+        target += product.values
     else:
-        target += linear(x, weight)
-
-
-def add_mlp(target: Tensor, x: Tensor, gate_up: Matrix, down: Matrix) -> None:
-    """Add the MLP of x [T, H] to `target` [T, H], in place: down(silu(gate) * up)."""
-    if isinstance(gate_up, Int8Matrix) and isinstance(down, Int8Matrix):
-        product, scales = gate_up.multiply(x)
-        gate, up = product.chunk(2, dim=-1)
-        functional.silu(gate.mul_(scales), inplace=True).mul_(up)
-        # What is still to be multiplied to `up` can wait: it does not change how a row is quantised.
-        product, own = down.multiply(gate)
-        target.addcmul_(product, own.mul_(scales))
-        return
-    add_linear(target, swiglu(linear(x, gate_up)), down)
+        target.addcmul_(product.values, product.scales)
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up, for gate and up side by side: [T, 2 I] -> [T, I], in the memory of the gate."""
+    """silu(gate) * up, for gate and up side by side: [T, 2 I] -> [T, I]. The gate is lost."""
+    if cpu_kernels.usable(gate_up):
+        return cpu_kernels.swiglu(gate_up)
     gate, up = gate_up.chunk(2, dim=-1)
     return functional.silu(gate, inplace=True).mul_(up)
 
@@ -57,6 +79,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Root-mean-square norm over the last axis."""
     if x.is_cuda:  # one kernel there
         return functional.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps)
+    if cpu_kernels.usable(x):
+        return cpu_kernels.rms_norm(x, weight, eps)
     return (x * _rms_scale(x, eps)).mul_(weight).to(x.dtype)
 
 
@@ -97,10 +121,27 @@ class RotaryEmbedding:
         self._cos, self._sin = angles.cos().to(self._device), angles.sin().to(self._device)
 
 
+def split_heads(product: Product, turn: Turn, num_q: int, places: Places | None = None) -> Tensor:
+    """Queries [T, N, D] of a `product` [T, (N + 2 K) D]; its keys and values go to `places`.
+
+    Without `places` it has none. N, `num_q`, may be 0.
+    """
+    if cpu_kernels.usable(product.values):
+        return cpu_kernels.split_heads(*product, turn, num_q, places)
+    heads = product.whole().unflatten(-1, (-1, len(turn.q_norm)))
+    angles = (turn.eps, turn.cos, turn.sin)
+    if places is not None:
+        k, v = heads[:, num_q:].chunk(2, dim=1)
+        places.k[places.rows] = norm_and_rotate(k, turn.k_norm, *angles)
+        places.v[places.rows] = v
+    return norm_and_rotate(heads[:, :num_q], turn.q_norm, *angles)
+
+
 def norm_and_rotate(x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor) -> Tensor:
     """Norm each head of x [T, N, D], then turn each pair (x[i], x[i + D / 2]) by its angle, in float32.
 
-    The norm's weight [D] is multiplied to the few cosines and sines [T, 1, D / 2] instead of to all heads.
+    With torch's operators. The norm's weight [D] is multiplied to the few cosines and sines [T, 1, D / 2]
+    instead of to all heads.
     """
     first, second = (x * _rms_scale(x, eps)).chunk(2, dim=-1)
     of_first, of_second = weight.float().chunk(2)

@@ -14,16 +14,19 @@ from torch import Tensor
 
 from hexgrid.model.attention import Attend, backend_for
 from hexgrid.model.config import ModelConfig
+from hexgrid.model.cpu_kernels import Places, Turn
 from hexgrid.model.embedding_table import CompactTable, look_up
 from hexgrid.model.int8 import Int8Matrix
 from hexgrid.model.layers import (
     Matrix,
+    Product,
     RotaryEmbedding,
-    add_linear,
-    add_mlp,
+    add,
     linear,
-    norm_and_rotate,
+    norm_linear,
     rms_norm,
+    split_heads,
+    swiglu_linear,
 )
 from hexgrid.model.packing import Packed, Part
 
@@ -203,10 +206,8 @@ class Qwen3:
 
         Pauses between pieces of a long input's attention, which would take longer than all else.
         """
-        normed = rms_norm(hidden, layer.norms.input, self.config.rms_norm_eps)
-        q, kv = linear(normed, layer.qkv).tensor_split((self.config.q_size,), dim=-1)
-        self._put_kv(layer.norms, kv, part, state)
-        q = self._heads(q, layer.norms.q, state.cos[part.rows], state.sin[part.rows])
+        product = self._normed(hidden, layer.norms.input, layer.qkv)
+        q = self._heads(product, layer.norms, part, state, num_q=self.config.num_attention_heads)
         pieces = [part] if hidden.is_cuda else part.pieces(_MOST_SCORES)
         attended: list[Tensor] = []
         for rows, piece in zip(q.split([each.num_rows for each in pieces]), pieces, strict=True):
@@ -217,39 +218,42 @@ class Qwen3:
 
     def _fill_kv(self, layer: LastLayerWeights, hidden: Tensor, part: Part, state: _Pass) -> None:
         """Only the keys and values of the rows of `part`."""
-        normed = rms_norm(hidden, layer.norms.input, self.config.rms_norm_eps)
-        self._put_kv(layer.norms, linear(normed, layer.kv), part, state)
+        product = self._normed(hidden, layer.norms.input, layer.kv)
+        self._heads(product, layer.norms, part, state, num_q=0)
 
     def _pool(self, layer: LastLayerWeights, hidden: Tensor, state: _Pass) -> Tensor:
         """The last layer of the pooled rows alone: [B, H]."""
         last = state.packed.last_rows
         pooled = hidden[last]
-        normed = rms_norm(pooled, layer.norms.input, self.config.rms_norm_eps)
-        q = linear(normed, layer.q)
-        q = self._heads(q, layer.norms.q, state.cos[last], state.sin[last])
+        product = self._normed(pooled, layer.norms.input, layer.q)
+        turn = self._turn(layer.norms, state, last)
+        q = split_heads(product, turn, self.config.num_attention_heads)
         self._finish_rows(layer, pooled, state.attended(q, state.packed.pooled()))
         return pooled
 
-    def _put_kv(self, norms: Norms, kv: Tensor, part: Part, state: _Pass) -> None:
-        """Put the keys and values of the rows of `part` where they belong among the C rows."""
-        k, v = kv.chunk(2, dim=-1)
+    def _normed(self, hidden: Tensor, norm: Tensor, weight: Matrix) -> Product:
+        return norm_linear(hidden, norm, self.config.rms_norm_eps, weight)
+
+    def _heads(
+        self, product: Product, norms: Norms, part: Part, state: _Pass, *, num_q: int
+    ) -> Tensor:
+        """Queries [rows, num_q, D]; keys and values go where they belong among the C rows."""
         prefixes = state.packed.prefixes
         own = part.rows if prefixes is None else prefixes.own_rows[part.rows]
-        state.k[own] = self._heads(k, norms.k, state.cos[part.rows], state.sin[part.rows])
-        state.v[own] = v.unflatten(-1, (-1, self.config.head_dim))
+        places = Places(state.k, state.v, own)
+        return split_heads(product, self._turn(norms, state, part.rows), num_q, places)
 
-    def _heads(self, x: Tensor, norm: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """x [T, heads * D] as [T, heads, D], each head normed and then rotated."""
-        heads = x.unflatten(-1, (-1, self.config.head_dim))
-        return norm_and_rotate(heads, norm, self.config.rms_norm_eps, cos, sin)
+    def _turn(self, norms: Norms, state: _Pass, rows: slice | Tensor) -> Turn:
+        eps = self.config.rms_norm_eps
+        return Turn(norms.q, norms.k, eps, state.cos[rows], state.sin[rows])
 
     def _finish_rows(
         self, layer: LayerWeights | LastLayerWeights, hidden: Tensor, attended: Tensor
     ) -> None:
         """Add the attention's output and then the MLP's to `hidden` [rows, H], in place."""
-        add_linear(hidden, attended, layer.output)
-        normed = rms_norm(hidden, layer.norms.mlp, self.config.rms_norm_eps)
-        add_mlp(hidden, normed, layer.gate_up, layer.down)
+        add(hidden, linear(attended, layer.output))
+        gate_up = self._normed(hidden, layer.norms.mlp, layer.gate_up)
+        add(hidden, swiglu_linear(gate_up, layer.down))
 
 
 def finished(steps: Generator[None, None, Tensor]) -> Tensor:
