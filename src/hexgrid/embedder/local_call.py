@@ -18,6 +18,7 @@ from hexgrid.model import pooling
 from hexgrid.server.call_encoding import check_encoded, encode
 from hexgrid.server.embedding_call import RequestIds
 from hexgrid.server.forms.openai import parse_embeddings
+from hexgrid.text_reader import always_wanted
 from hexgrid.tokenizer import Encoded
 from hexgrid.wire import EmbeddingRequest, TokenIds
 
@@ -72,7 +73,7 @@ class LocalCall:
         part = replace(part, inputs=self.inputs[batch.start : batch.stop])
         call = replace(self._call, parts=(part,))
         try:
-            encoded = encode(call, self._model, len(self.inputs), _always_wanted)
+            encoded = encode(call, self._model, len(self.inputs), always_wanted)
             check_encoded(call, self._model, encoded)
             future = self._model.engine.submit(
                 encoded.token_ids,
@@ -95,7 +96,3 @@ class LocalCall:
             normalize=self._call.normalize,
         )
         return Embedded(vectors, started.num_tokens, started.num_truncated)
-
-
-def _always_wanted() -> None:
-    """A `Check` that never gives up."""

@@ -45,7 +45,7 @@ from hexgrid.server.registry import Models
 from hexgrid.server.request_record import RequestRecord, beginnings, record_of
 from hexgrid.server.usage import UsageMeter
 from hexgrid.server.waiting import in_thread, result_unless_gone, started_in_thread
-from hexgrid.text_reader import Check
+from hexgrid.text_reader import Check, always_wanted
 from hexgrid.tokenizer import Encoded
 from hexgrid.wire import TokenIds
 
@@ -156,7 +156,7 @@ class EmbeddingPath:
         encoded: list[Encoded | Exception] = []
         for asked in requests:
             try:
-                encoded.append(self._encode(_always_wanted, asked))
+                encoded.append(self._encode(always_wanted, asked))
             except Exception as error:  # noqa: BLE001 (whatever it is, it is this one's)
                 encoded.append(error)
         return encoded
@@ -250,10 +250,6 @@ def _has_ids(call: EmbeddingCall) -> bool:
     """Whether a client made the token ids; they are all of a call then."""
     inputs = call.parts[0].inputs
     return not isinstance(inputs, Chat) and bool(inputs) and isinstance(inputs[0], list)
-
-
-def _always_wanted() -> None:
-    """A `Check` that never gives up."""
 
 
 def _nothing(model: ServedModel) -> "Future[Vectors]":
