@@ -244,17 +244,32 @@ def test_sequences_that_are_too_long_go_elsewhere_each_by_itself(dtype: torch.dt
 
 @needs_kernels
 def test_queries_belong_to_the_last_keys() -> None:
-    packed = pack(random_ids((40, 3, 70)), CPU)
-    q, k, v = qkv(113, 4, 2, 32)
+    packed = pack(random_ids((40, 3, 457)), CPU)
+    q, k, v = qkv(500, 4, 2, 32)
     last = packed.pooled()
 
     found = on_cpu(q[packed.last_rows], k, v, last)
 
     assert_near(found, written_out(q[packed.last_rows], k, v, last))
-    (first, second) = pack(random_ids((60,)), CPU).parts(30)
-    found = on_cpu(q[30:60], k[:60], v[:60], second)
-    assert first.num_rows == 30
-    assert_near(found, written_out(q[30:60], k[:60], v[:60], second))
+    (first, second) = pack(random_ids((500,)), CPU).parts(270)
+    found = on_cpu(q[270:], k, v, second)
+    assert first.num_rows == 270
+    assert_near(found, written_out(q[270:], k, v, second))
+
+
+@needs_kernels
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_threads_that_heads_leave_idle_share_the_queries(threads: int) -> None:
+    (part,) = pack(random_ids((300, 131)), CPU).parts(1_000)
+    q, k, v = qkv(431, 4, 2, 32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = on_cpu(q, k, v, part)
+    finally:
+        torch.set_num_threads(before)
+
+    assert_near(found, written_out(q, k, v, part))
 
 
 @needs_kernels

@@ -20,6 +20,7 @@
 #define WIDTH (2 * LANES)
 #define MOST_KEYS 512      // of a sequence in `attend`
 #define MOST_HEAD_DIM 128  // there
+#define FEW_QUERIES 64     // that are worth keys of their own, laid out once more
 #define MAGIC 12582912.0f  // 1.5 * 2^23: a float beyond it has its integer in the lowest bits
 
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -319,6 +320,7 @@ typedef struct {
     long num_q, num_kv, dim;
     const int32_t *q_ends, *kv_ends;  // [B + 1], sums of lengths from 0 on
     long most_keys;                   // sequences that have more are left out
+    long queries;                     // of an item, at most
     void *out;                        // [T, N, D]
 } Attention;
 
@@ -409,49 +411,63 @@ static void lay_out(const Attention *of, long kv_head, long first, long num_keys
                 lanes_of(of->v, of->dtype, start + key * step + d);
 }
 
-// One key/value head of one sequence is an item.
-static void attend_items(const void *arguments, long begin, long end) {
-    const Attention *of = arguments;
+// Items of one sequence: some of its queries with one key/value head.
+static long items_of(const Attention *of, long sequence) {
+    if (of->kv_ends[sequence + 1] - of->kv_ends[sequence] > of->most_keys) return 0;
+    long num_queries = of->q_ends[sequence + 1] - of->q_ends[sequence];
+    return (num_queries + of->queries - 1) / of->queries * of->num_kv;
+}
+
+static void attend_item(const Attention *of, long sequence, long kv_head, long first_query) {
     long dim = of->dim, group = of->num_q / of->num_kv;
+    long first_q = of->q_ends[sequence] + first_query, num_queries = of->q_ends[sequence + 1] - first_q;
+    long first_kv = of->kv_ends[sequence], past = of->kv_ends[sequence + 1] - first_kv - num_queries;
+    num_queries = num_queries < of->queries ? num_queries : of->queries;
+    long num_keys = past + num_queries, stride = (num_keys + WIDTH - 1) / WIDTH * WIDTH;
+    lay_out(of, kv_head, first_kv, num_keys, stride);
     float q[BLOCK][MOST_HEAD_DIM] = {0}, scores[BLOCK][MOST_KEYS], out[BLOCK][MOST_HEAD_DIM];
     float scale = 1.0f / sqrtf(dim);
-    for (long item = begin; item < end; item++) {
-        long sequence = item / of->num_kv, kv_head = item % of->num_kv;
-        long first_q = of->q_ends[sequence], num_queries = of->q_ends[sequence + 1] - first_q;
-        long first_kv = of->kv_ends[sequence], num_keys = of->kv_ends[sequence + 1] - first_kv;
-        if (num_keys > of->most_keys) continue;
-        long stride = (num_keys + WIDTH - 1) / WIDTH * WIDTH, past = num_keys - num_queries;
-        lay_out(of, kv_head, first_kv, num_keys, stride);
-        // Rows are those of the heads that share these keys, of the first query, of the second, and so on.
-        for (long first = 0; first < num_queries * group; first += BLOCK) {
-            long num_rows = num_queries * group - first, place[BLOCK];
-            num_rows = num_rows < BLOCK ? num_rows : BLOCK;
-            for (long i = 0; i < num_rows; i++) {
-                long query = first_q + (first + i) / group, head = kv_head * group + (first + i) % group;
-                place[i] = (query * of->num_q + head) * dim;
-                const void *row = row_of(of->q, of->dtype, place[i]);
-                for (long d = 0; d < dim; d++) q[i][d] = element(row, of->dtype, d) * scale;
-            }
-            long most = past + (first + num_rows - 1) / group + 1;
-            for (long key = 0; key < most; key += WIDTH)
-                multiply(q[0], MOST_HEAD_DIM, keys + key * dim, dim, scores[0] + key, MOST_KEYS);
-            long padded = (most + LANES - 1) / LANES * LANES;
-            float sums[BLOCK];
-            for (long i = 0; i < num_rows; i++) sums[i] = weigh(scores[i], past + (first + i) / group + 1, padded);
-            for (long d = 0; d < dim; d += WIDTH)
-                multiply(scores[0], MOST_KEYS, values + d * stride, most, out[0] + d, MOST_HEAD_DIM);
-            for (long i = 0; i < num_rows; i++) {
-                float share = 1.0f / sums[i], *result = place_for(of->out, of->dtype, place[i], out[i]);
-                for (long d = 0; d < dim; d++) result[d] = out[i][d] * share;
-                stored(result, dim, of->out, of->dtype, place[i]);
-            }
+    // Rows are those of the heads that share these keys, of the first query, of the second, and so on.
+    for (long first = 0; first < num_queries * group; first += BLOCK) {
+        long num_rows = num_queries * group - first, place[BLOCK];
+        num_rows = num_rows < BLOCK ? num_rows : BLOCK;
+        for (long i = 0; i < num_rows; i++) {
+            long query = first_q + (first + i) / group, head = kv_head * group + (first + i) % group;
+            place[i] = (query * of->num_q + head) * dim;
+            const void *row = row_of(of->q, of->dtype, place[i]);
+            for (long d = 0; d < dim; d++) q[i][d] = element(row, of->dtype, d) * scale;
         }
+        long most = past + (first + num_rows - 1) / group + 1, padded = (most + LANES - 1) / LANES * LANES;
+        for (long key = 0; key < most; key += WIDTH)
+            multiply(q[0], MOST_HEAD_DIM, keys + key * dim, dim, scores[0] + key, MOST_KEYS);
+        float sums[BLOCK];
+        for (long i = 0; i < num_rows; i++) sums[i] = weigh(scores[i], past + (first + i) / group + 1, padded);
+        for (long d = 0; d < dim; d += WIDTH)
+            multiply(scores[0], MOST_KEYS, values + d * stride, most, out[0] + d, MOST_HEAD_DIM);
+        for (long i = 0; i < num_rows; i++) {
+            float share = 1.0f / sums[i], *result = place_for(of->out, of->dtype, place[i], out[i]);
+            for (long d = 0; d < dim; d++) result[d] = out[i][d] * share;
+            stored(result, dim, of->out, of->dtype, place[i]);
+        }
+    }
+}
+
+static void attend_items(const void *arguments, long begin, long end) {
+    const Attention *of = arguments;
+    for (long item = begin; item < end; item++) {
+        long sequence = 0, own = item;
+        while (own >= items_of(of, sequence)) own -= items_of(of, sequence++);
+        attend_item(of, sequence, own % of->num_kv, own / of->num_kv * of->queries);
     }
 }
 
 void hexgrid_attend(const void *q, const void *k, const void *v, int dtype, long num_q, long num_kv, long dim,
                     const int32_t *q_ends, const int32_t *kv_ends, long sequences, long most_keys, void *out,
                     int threads) {
-    Attention of = {q, k, v, dtype, num_q, num_kv, dim, q_ends, kv_ends, most_keys, out};
-    run(attend_items, &of, sequences * num_kv, 1, threads);
+    // Where heads and sequences leave threads idle, they share the queries as well.
+    long queries = sequences * num_kv < 2 * threads ? FEW_QUERIES : MOST_KEYS;
+    Attention of = {q, k, v, dtype, num_q, num_kv, dim, q_ends, kv_ends, most_keys, queries, out};
+    long items = 0;
+    for (long sequence = 0; sequence < sequences; sequence++) items += items_of(&of, sequence);
+    run(attend_items, &of, items, 1, threads);
 }
