@@ -2,28 +2,16 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from hexgrid.model import attention
 from hexgrid.model.attention import backend_for, flash, on_cpu, sdpa
 from hexgrid.model.kv_cache import KVCache
 from hexgrid.model.packing import Reuse, pack
 from tests.checkpoints import random_ids
+from tests.model.kernels import assert_near, written_out
 from tests.model.running import CPU
 
 LENGTHS = (1, 9, 4, 2)
-
-
-def written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """All query rows of one sequence: q [L, N, D], k and v [L, K, D] -> [L, N * D]."""
-    group = q.shape[1] // k.shape[1]
-    rows = []
-    for head in range(q.shape[1]):
-        keys, values = k[:, head // group], v[:, head // group]
-        scores = q[:, head] @ keys.T / q.shape[2] ** 0.5
-        later = torch.ones_like(scores).triu(1).bool()
-        rows.append(scores.masked_fill(later, float("-inf")).softmax(-1) @ values)
-    return torch.stack(rows, dim=1).flatten(1)
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 3), (6, 1)])
@@ -32,12 +20,9 @@ def test_a_row_sees_its_own_sequence_up_to_itself(heads: int, kv_heads: int) -> 
     packed = pack(random_ids(LENGTHS), CPU)
     q, k, v = (torch.randn(sum(LENGTHS), n, 8) for n in (heads, kv_heads, kv_heads))
 
-    expected = torch.cat(
-        [written_out(*each) for each in zip(*(x.split(LENGTHS) for x in (q, k, v)), strict=True)]
-    )
-
     (whole,) = packed.parts(100)
-    torch.testing.assert_close(sdpa(q, k, v, whole), expected)
+
+    assert_near(sdpa(q, k, v, whole), written_out(q, k, v, whole))
 
 
 def test_a_lone_last_row_is_the_last_row_of_all() -> None:

@@ -1,10 +1,4 @@
-"""Our kernels for each kind of processor against the same written out in float64."""
-
-import ctypes
-import math
-import platform
-import sys
-from itertools import pairwise
+"""Our kernels for each kind of processor against the same written out in float64; attention is beside it."""
 
 import pytest
 import torch
@@ -12,37 +6,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from hexgrid.model import cpu_kernels
-from hexgrid.model.attention import on_cpu, sdpa
 from hexgrid.model.cpu_kernels import Places, Turn
-from hexgrid.model.packing import Part, pack
-from tests.checkpoints import random_ids
-from tests.model.running import CPU
+from tests.model.kernels import CAPABILITY, DTYPES, assert_near, needs_kernels, normal, threads
 
-CAPABILITY = torch.backends.cpu.get_cpu_capability()
-# Those that this machine can run.
-PROCESSORS = {"AVX2": ["avx2"], "AVX512": ["avx2", "avx512"]}.get(CAPABILITY, [])
-HAS_KERNELS = (sys.platform, platform.machine()) == ("linux", "x86_64") and bool(PROCESSORS)
-DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-
-needs_kernels = pytest.mark.skipif(not HAS_KERNELS, reason="there are none for this platform")
-
-
-@pytest.fixture(params=PROCESSORS or ["avx2"], autouse=True)
-def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if HAS_KERNELS:
-        library = cpu_kernels.open_library(request.param)
-        assert isinstance(library, ctypes.CDLL), "compiled while the package was installed"
-        monkeypatch.setattr(cpu_kernels, "_library", library)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def assert_near(found: Tensor, expected: Tensor) -> None:
-    """To the last bits of what was found, `expected` being in float64."""
-    tolerance = 1e-5 if found.dtype == torch.float32 else 2**-8
-    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance / 10)
+pytestmark = pytest.mark.usefixtures("processor")
 
 
 def normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -182,129 +149,15 @@ def test_without_places_there_are_queries_only() -> None:
     assert_near(q, turned(product.unflatten(1, (2, 8)), turn.q_norm, turn))
 
 
-def qkv(rows: int, heads: int, kv_heads: int, dim: int) -> list[Tensor]:
-    return [normal(rows, n, dim, seed=seed) for seed, n in enumerate((heads, kv_heads, kv_heads))]
-
-
-def written_out(q: Tensor, k: Tensor, v: Tensor, part: Part) -> Tensor:
-    """Softmax in float64, a sequence and a head at a time."""
-    out = []
-    ends = zip(pairwise(part.cu_seqlens_q), pairwise(part.cu_seqlens_kv), strict=True)
-    for (first_q, end_q), (first, end) in ends:
-        queries, keys, values = (x.double() for x in (q[first_q:end_q], k[first:end], v[first:end]))
-        group = q.shape[1] // k.shape[1]
-        keys, values = (x.repeat_interleave(group, dim=1) for x in (keys, values))
-        scores = torch.einsum("qnd,knd->nqk", queries, keys) / q.shape[2] ** 0.5
-        later = torch.ones(scores.shape[1:]).triu(1 + len(keys) - len(queries)).bool()
-        weights = scores.masked_fill(later, float("-inf")).softmax(-1)
-        out.append(torch.einsum("nqk,knd->qnd", weights, values).flatten(1))
-    return torch.cat(out)
-
-
-@needs_kernels
-@DTYPES
-@pytest.mark.parametrize(
-    ("lengths", "heads", "kv_heads", "dim"),
-    [
-        ((1, 9, 4, 2, 33), 4, 2, 32),
-        ((15, 16, 17, 31, 32, 64, 65), 16, 8, 128),
-        ((100, 7), 3, 3, 64),
-        ((128, 1), 6, 1, 96),
-    ],
-)
-def test_attention(
-    dtype: torch.dtype, lengths: tuple[int, ...], heads: int, kv_heads: int, dim: int
-) -> None:
-    (part,) = pack(random_ids(lengths), CPU).parts(1_000)
-    q, k, v = (x.to(dtype) for x in qkv(sum(lengths), heads, kv_heads, dim))
-
-    assert cpu_kernels.most_keys(q) >= max(lengths), "it is ours that is tried"
-    assert_near(on_cpu(q, k, v, part), written_out(q, k, v, part))
-
-
-@needs_kernels
-@DTYPES
-def test_sequences_that_are_too_long_go_elsewhere_each_by_itself(dtype: torch.dtype) -> None:
-    most = 512 if dtype == torch.float32 else 128
-    lengths = (most + 1, 5, most, most + 60, 1)
-    (part,) = pack(random_ids(lengths), CPU).parts(4_000)
-    q, k, v = (x.to(dtype) for x in qkv(sum(lengths), 4, 2, 32))
-
-    found = on_cpu(q, k, v, part)
-
-    expected = written_out(q, k, v, part)
-    tolerance = 1e-4 if dtype == torch.float32 else 2e-2  # torch's has its weights in bfloat16, too
-    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
-    for own, length in zip(found.split(lengths), lengths, strict=True):
-        start = own.storage_offset() // own.shape[1]
-        (lone,) = pack(random_ids([length]), CPU).parts(4_000)
-        rows = slice(start, start + length)
-        assert torch.equal(on_cpu(q[rows], k[rows], v[rows], lone), own)
-
-
-@needs_kernels
-def test_queries_belong_to_the_last_keys() -> None:
-    packed = pack(random_ids((40, 3, 457)), CPU)
-    q, k, v = qkv(500, 4, 2, 32)
-    last = packed.pooled()
-
-    found = on_cpu(q[packed.last_rows], k, v, last)
-
-    assert_near(found, written_out(q[packed.last_rows], k, v, last))
-    (first, second) = pack(random_ids((500,)), CPU).parts(270)
-    found = on_cpu(q[270:], k, v, second)
-    assert first.num_rows == 270
-    assert_near(found, written_out(q[270:], k, v, second))
-
-
-@needs_kernels
-@pytest.mark.parametrize("threads", [1, 2, 9])
-def test_threads_that_heads_leave_idle_share_the_queries(threads: int) -> None:
-    (part,) = pack(random_ids((300, 131)), CPU).parts(1_000)
-    q, k, v = qkv(431, 4, 2, 32)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        found = on_cpu(q, k, v, part)
-    finally:
-        torch.set_num_threads(before)
-
-    assert_near(found, written_out(q, k, v, part))
-
-
-@needs_kernels
-@pytest.mark.parametrize("dim", [8, 40, 160])
-def test_heads_that_do_not_fit_go_elsewhere(dim: int) -> None:
-    (part,) = pack(random_ids((9, 4)), CPU).parts(100)
-    q, k, v = qkv(13, 4, 2, dim)
-
-    assert cpu_kernels.most_keys(q) == 0
-    assert torch.equal(on_cpu(q, k, v, part), sdpa(q, k, v, part))
-
-
 @needs_kernels
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @DTYPES
-def test_what_is_not_finite_stays_so_and_spoils_nothing_else(
+def test_a_row_that_is_not_finite_stays_so_and_spoils_no_other(
     dtype: torch.dtype, bad: float
 ) -> None:
-    (part,) = pack(random_ids((6, 5, 40)), CPU).parts(100)
-    q, k, v = (x.to(dtype) for x in qkv(51, 4, 2, 32))
-    clean, x = on_cpu(q, k, v, part), normal(3, 200).to(dtype)
-    weight = torch.ones(200)
-    norms = cpu_kernels.rms_norm(x, weight, 1e-6)
-    gated = cpu_kernels.swiglu(x)
-    v[8, :, 3], x[1, 100] = bad, bad
-    if math.isnan(bad):  # infinite scores have a softmax
-        k[8, 1, 3] = bad
-
-    attended = on_cpu(q, k, v, part)
-    last = attended[10].unflatten(0, (4, 32)).isfinite()
-    assert not last[:, 3].any()
-    assert last[:2, 4:].all()
-    assert bool(last[2:, 4:].any()) != math.isnan(bad), "a key is of two heads"
-    others = [*range(6), *range(11, 51)]
-    assert torch.equal(attended[others], clean[others])
+    x, weight = normal(3, 200).to(dtype), torch.ones(200)
+    norms, gated = cpu_kernels.rms_norm(x, weight, 1e-6), cpu_kernels.swiglu(x)
+    x[1, 100] = bad
 
     others = [0, 2]
     found = cpu_kernels.rms_norm(x, weight, 1e-6)
@@ -317,56 +170,13 @@ def test_what_is_not_finite_stays_so_and_spoils_nothing_else(
 
 
 @needs_kernels
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_a_row_is_the_same_in_any_company_and_with_any_number_of_threads(threads: int) -> None:
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_row_is_the_same_in_any_company_and_with_any_number_of_threads(number: int) -> None:
     x, weight = normal(300, 300), normal(300, seed=1)
-    lengths = (3, 20, 1, 90, 40)
-    (part,) = pack(random_ids(lengths), CPU).parts(1_000)
-    q, k, v = qkv(sum(lengths), 4, 2, 32)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with threads(number):
         norms, gated = cpu_kernels.rms_norm(x, weight, 1e-6), cpu_kernels.swiglu(x)
-        attended = on_cpu(q, k, v, part)
-    finally:
-        torch.set_num_threads(before)
 
     for row in (0, 17, 299):
         alone = x[row : row + 1]
         assert torch.equal(cpu_kernels.rms_norm(alone, weight, 1e-6)[0], norms[row])
         assert torch.equal(cpu_kernels.swiglu(alone)[0], gated[row])
-    (lone,) = pack(random_ids((90,)), CPU).parts(1_000)
-    rows = slice(24, 114)
-    assert torch.equal(on_cpu(q[rows], k[rows], v[rows], lone), attended[rows])
-
-
-@needs_kernels
-def test_the_exponential_is_right_to_the_last_bits() -> None:
-    """By the softmax of two keys: one that is the larger, and one below it by each number."""
-    below = torch.linspace(0, 80, 4_001)
-    k = torch.zeros(2, 1, 32)
-    k[0, 0, 0] = 1.0
-    v = torch.zeros(2, 1, 32)
-    v[1] = 1.0
-    q = torch.zeros(len(below), 1, 32)
-    q[:, 0, 0] = below * 32**0.5
-    packed = pack(random_ids((2,) * len(below)), CPU)
-
-    found = on_cpu(q, k.repeat(len(below), 1, 1), v.repeat(len(below), 1, 1), packed.pooled())
-
-    ratio = (-below.double()).exp()
-    torch.testing.assert_close(found[:, 0].double(), ratio / (1 + ratio), rtol=2e-5, atol=0)
-
-
-@needs_kernels
-@pytest.mark.parametrize("score", [-500.0, 500.0])
-def test_scores_far_from_zero_are_weighed_by_their_differences(score: float) -> None:
-    packed = pack(random_ids((3,)), CPU)
-    q, k = torch.zeros(1, 1, 32), torch.zeros(3, 1, 32)
-    q[..., 0], k[..., 0] = 32**0.5, torch.tensor([[score], [score - 1], [score - 2]])
-    v = torch.eye(3, 32).unsqueeze(1)
-
-    weights = on_cpu(q, k, v, packed.pooled())[0, :3]
-
-    expected = torch.tensor([0.0, -1.0, -2.0]).softmax(0)
-    torch.testing.assert_close(weights, expected, rtol=1e-3, atol=0)

@@ -33,14 +33,13 @@ def on_cpu(q: Tensor, k: Tensor, v: Tensor, part: Part) -> Tensor:
     Which it is does not depend on a sequence's company, and so its result does not.
     """
     most_keys = cpu_kernels.most_keys(q)
-    if max(part.kv_lengths) <= most_keys:
-        return cpu_kernels.attend(q, k, v, part, most_keys)
     if min(part.kv_lengths) > most_keys:
         return sdpa(q, k, v, part)
     out = cpu_kernels.attend(q, k, v, part, most_keys)
-    for rows, kv_rows in _sequences(part):
-        if kv_rows.stop - kv_rows.start > most_keys:
-            out[rows] = _one_by_sdpa(q[rows], k[kv_rows], v[kv_rows]).flatten(1)
+    if max(part.kv_lengths) > most_keys:
+        for rows, kv_rows in _sequences(part):
+            if kv_rows.stop - kv_rows.start > most_keys:
+                out[rows] = _one_by_sdpa(q[rows], k[kv_rows], v[kv_rows]).flatten(1)
     return out
 
 

@@ -257,7 +257,7 @@ typedef struct {
     int norm_dtype;
     const float *cos, *sin;  // [T, D / 2]
     float eps;
-    void *q, *k, *v;      // [T, N, D], [C, K, D], [C, K, D], in `dtype_out`
+    void *q, *k, *v;      // [T, N, D], [C, K, D], [C, K, D], in `out_dtype`
     int out_dtype;
     const int64_t *rows;  // [T], of k and v, or NULL: from `first` on
     long first;
