@@ -1,4 +1,4 @@
-"""The model begins as the bag of tokens that its table was, whatever its depth."""
+"""The model begins as the bag of tokens that its table was, leaning to a text's beginning."""
 
 from dataclasses import replace
 
@@ -6,10 +6,26 @@ import pytest
 import torch
 from torch.nn import functional
 
+import packing
 from batches import Source, steps
 from start import as_bag
+from student import THETA
 from tests.training.conftest import DESIGN, HIDDEN
 from tokens import EOS
+
+
+def lean(distances: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """By how much the score of a token is raised for being so many tokens before the last [S]."""
+    rates = THETA ** -(torch.arange(0, head_dim, 2) / head_dim)
+    periods = 2 * torch.pi / rates
+    some = rates[(periods > 700) & (periods < 10_000)]
+    return 1.35 * (distances[:, None] * some - 0.75 * torch.pi).cos().mean(dim=1)
+
+
+def leaning_mean(rows: torch.Tensor) -> torch.Tensor:
+    """[H], of the rows [S, H] of a text's tokens."""
+    weights = lean(torch.arange(len(rows) - 1, -1, -1), DESIGN.shape.head_dim).exp()
+    return (weights[:, None] * rows).sum(dim=0) / weights.sum()
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -26,12 +42,35 @@ def test_the_model_begins_as_the_bag_of_its_table(
         with torch.no_grad():
             vectors = student(packed)
         means = torch.stack([
-            rows[packed.ids[packed.text == number]].mean(dim=0)
+            leaning_mean(rows[packed.ids[packed.text == number]])
             for number in range(len(packed.texts))
         ])  # fmt: skip
         cosines = functional.cosine_similarity(vectors[:, :-2], means[:, :-2])
         assert cosines.min() > 0.98
         assert cosines.mean() > 0.995
+
+
+def test_the_beginning_of_a_long_text_counts_more_than_its_end(first: torch.Tensor) -> None:
+    """The first half of it is one word, the second another; EOS is a third."""
+    student = as_bag(DESIGN.shape, first, eos=1)
+    ids = torch.tensor([2] * 250 + [3] * 249 + [1])
+
+    with torch.no_grad():
+        vector = student(packing.alone(ids.numpy()))[0, :-2]
+
+    leaning, level = leaning_mean(first[ids])[:-2], first[ids].mean(dim=0)[:-2]
+    assert functional.cosine_similarity(vector, leaning, dim=0) > 0.99
+    assert functional.cosine_similarity(vector, level, dim=0) < 0.96
+
+
+def test_the_lean_rises_over_a_passage_and_ends_there() -> None:
+    """In heads as wide as the shipped ones, from the last token back."""
+    height = lean(torch.arange(8_192), head_dim=64)
+
+    assert (height[1:300] > height[:299]).all()
+    assert 1.0 < height[300] - height[0] < 1.2
+    assert height[300:].max() - height[0] < 1.7
+    assert height[300:].min() > height[0]
 
 
 def test_the_row_of_unknown_tokens_adds_nothing(source: Source, first: torch.Tensor) -> None:
