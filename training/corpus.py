@@ -73,9 +73,9 @@ PROSE = frozenset({
 # Characters that a text is cut to, and the share of texts that is: short ones teach more per token read. Few
 # are longer than the teacher reads (256 of its tokens): of those it knows the beginning.
 _CUTS = ((0.35, 320), (0.35, 640), (0.22, 1_100), (0.08, 1_800))
-# Characters from which a passage is read whole as well, in the last part of the training. Where it is longer
-# than the teacher reads, that asks for its beginning: there documents say what they are about.
-_WHOLE = 900
+# Characters from which a passage is read whole as well, in the last part of the training, and those of its
+# beginning, which counts twice: there documents say what they are about.
+_WHOLE, _BEGINNING = 900, 400
 # The share of those, where it is not all of them: many of medquad's are nearly the same.
 _WHOLE_SHARES = {"medquad": 0.4}
 _REST = 160  # characters from which what is left of a passage is a text of its own
@@ -102,6 +102,7 @@ class Corpus:
     rows: list[Row] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     same_as: dict[int, int] = field(default_factory=dict)  # text -> the text whose vector it gets
+    beginnings: dict[int, str] = field(default_factory=dict)  # text -> what counts twice of it
     _index: dict[str, int] = field(default_factory=dict)
 
     def add(self, source: int, a: str, b: str = "", neg: str = "") -> None:
@@ -179,6 +180,8 @@ def read_whole(directory: Path, seed: int = 0) -> Corpus:
                 corpus.add(number, question, passage)
             else:
                 corpus.add(number, passage)
+            last = corpus.rows[-1]
+            corpus.beginnings[last.b if question else last.a] = _shortened(passage, _BEGINNING)
     return corpus
 
 
@@ -241,6 +244,11 @@ def cut(text: str, key: str) -> str:
         if chance < share:
             break
         chance -= share
+    return _shortened(text, limit)
+
+
+def _shortened(text: str, limit: int) -> str:
+    """`text` up to `limit` characters, at the end of a sentence, line or word."""
     if len(text) <= limit:
         return text
     head = text[:limit]

@@ -79,12 +79,20 @@ def _projected(full: teacher.Vectors, space: Tensor) -> Tensor:
 
 
 def _taught(corpus: corpora.Corpus, cache: Path, progress: Progress) -> teacher.Vectors:
-    """The teacher's vector of each text [N, 384], of those that are read as another the other's."""
+    """The teacher's vector of each text [N, 384], of those that are read as another the other's.
+
+    Of one whose beginning counts twice, the mean of its own and its beginning's.
+    """
     own = [index for index in range(len(corpus.texts)) if index not in corpus.same_as]
     result = np.empty((len(corpus.texts), teacher.WIDTH), np.float16)
     result[own] = teacher.vectors([corpus.texts[index] for index in own], cache, progress)
     for index, other in corpus.same_as.items():
         result[index] = result[other]
+    if corpus.beginnings:
+        whole = list(corpus.beginnings)
+        begun = teacher.vectors(list(corpus.beginnings.values()), cache, progress)
+        both = torch.from_numpy(result[whole]).float() + torch.from_numpy(begun).float()
+        result[whole] = torch.nn.functional.normalize(both).half().numpy()
     return result
 
 

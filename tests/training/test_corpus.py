@@ -113,6 +113,10 @@ def test_long_passages_are_there_whole_with_what_asks_for_them(tmp_path: Path) -
     assert read.texts[of_prose.b] == long
     assert "built of stone" in read.texts[of_prose.a]
     assert read.sources[of_prose.source] == "wikitext2"
+    assert read.beginnings.keys() == {of_code.b, of_prose.b}
+    for whole, beginning in read.beginnings.items():
+        assert read.texts[whole].startswith(beginning)
+        assert 200 < len(beginning) <= 400
 
 
 def test_only_rows_that_are_read_are_there_whole(tmp_path: Path) -> None:

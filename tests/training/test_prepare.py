@@ -1,11 +1,16 @@
 """The space that nano is asked for."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from rich.progress import Progress
 
 import prepare
 import teacher
+from corpus import Corpus
 
 SIZES = (4.0, 2.0, 1.0)
 
@@ -34,3 +39,24 @@ def test_long_texts_count_for_more() -> None:
 
     first = (directions @ space)[:, 0].abs()
     assert first.tolist() == pytest.approx([0, 0, 1], abs=1e-3)
+
+
+def test_a_text_whose_beginning_counts_twice_is_asked_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher here gives each text the axis of its length."""
+
+    def of_length(texts: Sequence[str], *_: object) -> teacher.Vectors:
+        return np.eye(teacher.WIDTH, dtype=np.float16)[[len(text) for text in texts]]
+
+    monkeypatch.setattr(teacher, "vectors", of_length)
+    corpus = Corpus(sources=["prose"])
+    corpus.add(0, "a question", "a beginning and an end")
+    corpus.beginnings = {1: "a beginning"}
+
+    found = prepare._taught(corpus, tmp_path, Progress(disable=True))
+
+    wanted = of_length(corpus.texts).astype(np.float32)
+    wanted[1] += of_length(["a beginning"])[0]
+    wanted[1] /= np.linalg.norm(wanted[1])
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
