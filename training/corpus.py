@@ -119,6 +119,10 @@ class Corpus:
             self.same_as.setdefault(index, as_index)
         self.rows.append(Row(source, index, self._of(b), -1))
 
+    def add_beginning(self, text: str, beginning: str) -> None:
+        """Let the beginning of `text` count twice."""
+        self.beginnings[self._of(text)] = beginning
+
     def fingerprint(self) -> str:
         """Changes when any text does: vectors cached for other texts are not these."""
         digest = hashlib.sha256()
@@ -180,8 +184,7 @@ def read_whole(directory: Path, seed: int = 0) -> Corpus:
                 corpus.add(number, question, passage)
             else:
                 corpus.add(number, passage)
-            last = corpus.rows[-1]
-            corpus.beginnings[last.b if question else last.a] = _shortened(passage, _BEGINNING)
+            corpus.add_beginning(passage, _shortened(passage, _BEGINNING))
     return corpus
 
 

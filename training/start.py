@@ -6,8 +6,8 @@ circle. The last layer's keys read that point, its query asks for its height, an
 counts each token as the bag did. Its values pass on the rest of the row, and all other branches add nothing.
 
 A bag sees no order, but documents say at their beginning what they are about, and the teacher reads nothing
-else of a long one. So the scores also lean: to what is far from the end, by some pairs of RoPE. It is only
-the beginning: all of it is learnt on from there.
+else of a long one. So the scores also lean: to what is far from the end, by some pairs of RoPE. All of
+this is learnt on.
 
 Shapes: K rows, H hidden, D head_dim.
 """

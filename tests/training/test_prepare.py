@@ -52,7 +52,7 @@ def test_a_text_whose_beginning_counts_twice_is_asked_for_both(
     monkeypatch.setattr(teacher, "vectors", of_length)
     corpus = Corpus(sources=["prose"])
     corpus.add(0, "a question", "a beginning and an end")
-    corpus.beginnings = {1: "a beginning"}
+    corpus.add_beginning("a beginning and an end", "a beginning")
 
     found = prepare._taught(corpus, tmp_path, Progress(disable=True))
 
