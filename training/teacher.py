@@ -28,6 +28,12 @@ Keys = npt.NDArray[np.uint64]
 
 def vectors(texts: Sequence[str], directory: Path, progress: Progress) -> Vectors:
     """Unit vectors [N, 384] of `texts`; what an earlier run left in `directory` is not computed again."""
+    at = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+    result: Vectors = _of_unique(list(at), directory, progress)[[at[text] for text in texts]]
+    return result
+
+
+def _of_unique(texts: list[str], directory: Path, progress: Progress) -> Vectors:
     directory.mkdir(parents=True, exist_ok=True)
     keys = np.array([_key(text) for text in texts], np.uint64)
     result = np.empty((len(texts), WIDTH), np.float16)
