@@ -117,12 +117,10 @@ def _first_table(
     """Each row: what the teacher makes of its token alone, the less the more frequent it is; [K, H]."""
     texts = tokens.token_texts()
     words = [texts[token].strip() or texts[token] for token in vocabulary.token_of_row]
-    unique = sorted({word for word in words if word})
-    at = {word: index for index, word in enumerate(unique)}
-    found = torch.from_numpy(teacher.vectors(unique, cache, progress))
     rows = torch.zeros(len(words), _HIDDEN)
     own = [row for row, word in enumerate(words) if word and row]
-    rows[own] = found[[at[words[row]] for row in own]].float() @ space
+    found = torch.from_numpy(teacher.vectors([words[row] for row in own], cache, progress))
+    rows[own] = found.float() @ space
     share = vocabulary.counts / vocabulary.counts.sum()
     rows *= torch.from_numpy(_FREQUENT / (_FREQUENT + share)).float()[:, None]
     return rows
